@@ -1,0 +1,174 @@
+//! Layers: read-only trees. The union sees a layer only through [`Layer`]; each on-disk form
+//! (overlayfs, AUFS, an indexed tar) is decoded once, in here, into [`Entry`] and [`Marks`].
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::content::ReadAt;
+use crate::error::Result;
+use crate::name::{Name, NameBuf};
+use crate::stat::{FileType, Stat};
+
+/// A node of one layer, opaque to everyone but that layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerNode(pub u64);
+
+/// What names an object of an image for ever: the layer's diffID and the object's ordinal in it.
+/// A rebuilt index or a child image gives the same value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StableId {
+    /// sha256 of the layer's uncompressed tar.
+    pub diff_id: [u8; 32],
+    /// Place among the layer's objects, from 0, in the order of the tar.
+    pub ordinal: u64,
+}
+
+/// What overlayfs's extended attributes say of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// A directory that hides what lower layers have at its place.
+    pub opaque: bool,
+    /// A directory (or metacopy file) whose lower part is at this path: absolute from the layer's
+    /// root when it starts with `/`, else a sibling's name.
+    pub redirect: Option<Box<[u8]>>,
+    /// A regular file whose data is still in a lower layer.
+    pub metacopy: bool,
+    /// The object of an image that this one was copied up from.
+    pub origin: Option<StableId>,
+}
+
+/// A node with its attributes and marks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeEntry {
+    /// The layer's handle of it.
+    pub node: LayerNode,
+    /// Its attributes.
+    pub stat: Stat,
+    /// Its marks.
+    pub marks: Marks,
+}
+
+/// What a layer has under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// The name is removed: lower layers' objects of that name are hidden.
+    Whiteout,
+    /// An object.
+    Node(NodeEntry),
+}
+
+/// One entry of a directory listing.
+#[derive(Debug, Clone, Copy)]
+pub struct DirItem<'a> {
+    /// The entry's name.
+    pub name: &'a Name,
+    /// What it is; `None` for a whiteout.
+    pub kind: Option<FileType>,
+    /// The layer's own inode number of it (0 when unknown).
+    pub ino: u64,
+}
+
+/// The bytes of a regular file.
+#[derive(Clone)]
+pub enum Contents {
+    /// A whole host file: it can be passed through to the kernel.
+    File(Arc<File>),
+    /// Something readable at an offset.
+    Stored(Arc<dyn ReadAt>),
+}
+
+/// A read-only tree.
+///
+/// Everything a layer says may be cached for ever: a layer does not change while it is mounted.
+/// (The upper's `DirLayer` changes, but only through the union that owns it.)
+pub trait Layer: Send + Sync {
+    /// The root directory.
+    ///
+    /// # Errors
+    /// `EIO` and what the file system below reports.
+    fn root(&self) -> Result<NodeEntry>;
+
+    /// What `name` is in directory `dir`; `None` when this layer says nothing of it.
+    ///
+    /// # Errors
+    /// `ENOTDIR` when `dir` is no directory; `EIO` and what the file system below reports.
+    fn lookup(&self, dir: LayerNode, name: &Name) -> Result<Option<Entry>>;
+
+    /// Calls `each` for every entry of `dir`, whiteouts included, `.` and `..` excluded, each name
+    /// once.
+    ///
+    /// # Errors
+    /// As [`Layer::lookup`]; an error of `each` ends the listing and is returned.
+    fn read_dir(
+        &self,
+        dir: LayerNode,
+        each: &mut dyn FnMut(DirItem<'_>) -> Result<()>,
+    ) -> Result<()>;
+
+    /// The node's attributes.
+    ///
+    /// # Errors
+    /// `EIO` and what the file system below reports.
+    fn stat(&self, node: LayerNode) -> Result<Stat>;
+
+    /// A symbolic link's target.
+    ///
+    /// # Errors
+    /// `EINVAL` when the node is no symbolic link.
+    fn read_link(&self, node: LayerNode) -> Result<Box<[u8]>>;
+
+    /// One extended attribute's value, by its name in the layer; `None` when there is none.
+    ///
+    /// # Errors
+    /// `EIO` and what the file system below reports.
+    fn xattr(&self, node: LayerNode, name: &[u8]) -> Result<Option<Box<[u8]>>>;
+
+    /// The names of all extended attributes.
+    ///
+    /// # Errors
+    /// As [`Layer::xattr`].
+    fn xattr_names(&self, node: LayerNode) -> Result<Vec<Box<[u8]>>>;
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// `EINVAL` when the node is no regular file.
+    fn open(&self, node: LayerNode) -> Result<Contents>;
+
+    /// Says that the caller holds `node` no more.
+    fn forget(&self, _node: LayerNode) {}
+
+    /// The name of the node that stays, where the layer has such names.
+    fn stable_id(&self, _node: LayerNode) -> Option<StableId> {
+        None
+    }
+
+    /// The inverse of [`Layer::stable_id`].
+    fn resolve(&self, _id: StableId) -> Option<LayerNode> {
+        None
+    }
+
+    /// All names of a node that has several, as (directory, name); `None` where the layer has no
+    /// such list.
+    ///
+    /// # Errors
+    /// `EIO` when the index is damaged.
+    fn aliases(&self, _node: LayerNode) -> Result<Option<Vec<(LayerNode, NameBuf)>>> {
+        Ok(None)
+    }
+
+    /// The path of a directory from the layer's root, as components from the top; `None` where the
+    /// layer can't say.
+    ///
+    /// # Errors
+    /// `EIO` when the index is damaged.
+    fn dir_path(&self, _dir: LayerNode) -> Result<Option<Vec<NameBuf>>> {
+        Ok(None)
+    }
+
+    /// Whether the layer's names and values of `*.overlay.*` attributes are plain data (an image's
+    /// are; a host directory's steer the union).
+    fn overlay_xattrs_are_data(&self) -> bool {
+        false
+    }
+}
