@@ -1,6 +1,8 @@
 //! Layers: read-only trees. The union sees a layer only through [`Layer`]; each on-disk form
 //! (overlayfs, AUFS, an indexed tar) is decoded once, in here, into [`Entry`] and [`Marks`].
 
+pub mod format;
+
 use std::fs::File;
 use std::sync::Arc;
 

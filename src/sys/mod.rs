@@ -1,1 +1,7 @@
-//! (to be written)
+//! System calls. The only modules with `unsafe`; each file is one family of calls.
+
+pub mod copy;
+pub mod creds;
+pub mod dir;
+pub mod fd;
+pub mod xattr;

@@ -1,1 +1,174 @@
-//! (to be written)
+//! The merged tree: lowers, an upper, and the rules by which they are one file system. A file per
+//! verb; nothing here knows of FUSE.
+//!
+//! An object of the upper is always at its merged path in the upper directory. So a [`Node`] needs
+//! no handle of its upper part: it knows its names, and directories are reached through a small
+//! cache of descriptors, one name at a time.
+//!
+//! # Locks, in the order in which they are taken
+//!
+//! 1. `Node::copying`: a node's copy-up; a child's before its parent's. The only lock that is held
+//!    while data is copied.
+//! 2. `Union::tree`: read by every operation that goes by names, written by rename. Taken once per
+//!    operation, never while data is copied.
+//! 3. `Node::state`, `NodeTable`, `DirFds`: leaves. Never two at once, and never across a call into
+//!    a layer or the file system below.
+//!
+//! Two operations that change the same directory are kept apart by the kernel, which holds the
+//! directory's `i_rwsem`; what remains (aliases in other directories) is safe by the atomicity of
+//! the system calls below, each of which fails when its premise has gone.
+
+mod attr;
+mod copy_up;
+mod create;
+mod dir_fds;
+mod ino;
+mod link;
+mod lookup;
+mod node;
+mod open;
+mod place;
+mod read_dir;
+mod remove;
+mod rename;
+mod upper;
+mod xattr;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub use attr::{FsStat, SetAttr, SetTime};
+pub use create::Special;
+pub use ino::Ino;
+pub use lookup::Found;
+pub use node::{LowerRef, Node, NodeId};
+pub use open::{OpenFlags, Opened};
+pub use read_dir::{DirEntry, DirList};
+pub use rename::RenameFlags;
+pub use upper::Upper;
+
+use crate::error::{Errno, Error, Result};
+use crate::layer::Layer;
+use crate::sync::RwLock;
+use dir_fds::DirFds;
+use node::NodeTable;
+
+/// Who asks: what the protocol knows of the requesting process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// Its file-system uid.
+    pub uid: u32,
+    /// Its file-system gid.
+    pub gid: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// Its umask; applied to new objects unless the directory has a default ACL.
+    pub umask: u32,
+}
+
+/// How a union behaves beyond its layers.
+#[derive(Debug, Default)]
+pub struct UnionOptions {
+    /// A directory whose file system `statfs` describes when there is no upper.
+    pub statfs_dir: Option<OwnedFd>,
+}
+
+/// A stack of layers as one file system.
+pub struct Union {
+    /// Top first. Immutable.
+    lowers: Vec<Arc<dyn Layer>>,
+    /// Immutable.
+    upper: Option<Upper>,
+    options: UnionOptions,
+    root: Arc<Node>,
+    nodes: NodeTable,
+    dir_fds: DirFds,
+    tree: RwLock<()>,
+}
+
+impl Union {
+    /// Puts layers together: `lowers` from the top, and the upper if changes are to be possible.
+    ///
+    /// A new, empty upper takes the attributes of the root of the lowers.
+    ///
+    /// # Errors
+    /// `EINVAL` without any layer; what the layers and the upper's file system report.
+    pub fn new(
+        lowers: Vec<Arc<dyn Layer>>,
+        upper: Option<Upper>,
+        options: UnionOptions,
+    ) -> Result<Arc<Self>> {
+        if lowers.is_empty() && upper.is_none() {
+            return Err(Error::with(Errno::EINVAL, "a union needs a layer"));
+        }
+        let mut lower = Vec::new();
+        for (layer, l) in lowers.iter().enumerate() {
+            lower.push(LowerRef {
+                layer,
+                node: l.root()?.node,
+            });
+        }
+        let root = Arc::new(Node::root(lower, upper.is_some()));
+        let union = Self {
+            lowers,
+            upper,
+            options,
+            nodes: NodeTable::new(Arc::clone(&root)),
+            root,
+            dir_fds: DirFds::default(),
+            tree: RwLock::new(()),
+        };
+        union.adopt_root()?;
+        Ok(Arc::new(union))
+    }
+
+    /// The root directory.
+    #[must_use]
+    pub fn root(&self) -> Arc<Node> {
+        Arc::clone(&self.root)
+    }
+
+    /// The node that the kernel calls by this number.
+    ///
+    /// # Errors
+    /// `ESTALE` when there is none.
+    pub fn get(&self, id: NodeId) -> Result<Arc<Node>> {
+        self.nodes.get(id).ok_or_else(|| Error::new(Errno::ESTALE))
+    }
+
+    /// Says that the kernel gives back `count` references of a node.
+    pub fn forget(&self, id: NodeId, count: u64) {
+        for gone in self.nodes.forget(id, count) {
+            self.dir_fds.remove(gone);
+        }
+    }
+
+    /// How many nodes are in memory.
+    #[must_use]
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nothing can be changed.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.upper.as_ref().is_none_or(Upper::is_read_only)
+    }
+
+    /// The upper, for an operation that changes something.
+    fn writable(&self) -> Result<&Upper> {
+        match &self.upper {
+            Some(upper) if !upper.is_read_only() => Ok(upper),
+            _ => Err(Error::new(Errno::EROFS)),
+        }
+    }
+
+    fn layer(&self, index: usize) -> Result<&Arc<dyn Layer>> {
+        self.lowers
+            .get(index)
+            .ok_or_else(|| Error::with(Errno::EIO, "no such layer"))
+    }
+}

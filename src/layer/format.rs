@@ -1,0 +1,164 @@
+//! The names and values by which overlayfs marks objects on disk (Linux,
+//! Documentation/filesystems/overlayfs.rst), decoded in this one place.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use crate::layer::{Marks, StableId};
+
+/// Which extended attributes carry the marks: `trusted.overlay.*`, or `user.overlay.*` where the
+/// daemon has no CAP_SYS_ADMIN over the file system (`userxattr`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MarkSpace {
+    /// `trusted.overlay.`
+    #[default]
+    Trusted,
+    /// `user.overlay.`
+    User,
+}
+
+/// One of overlayfs's attributes, and those that are ours (`strata.*` below the same prefix, so
+/// that the kernel hides them too).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// `opaque`: `y` on a directory that hides lower ones; `x` on one with whiteouts in xattr form.
+    Opaque,
+    /// `redirect`: the path of the lower part.
+    Redirect,
+    /// `strata.origin`: diffID and ordinal of the image object that was copied up.
+    Origin,
+}
+
+impl MarkSpace {
+    /// The prefix of all marks.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        match self {
+            MarkSpace::Trusted => "trusted.overlay.",
+            MarkSpace::User => "user.overlay.",
+        }
+    }
+
+    /// An attribute's full name.
+    #[must_use]
+    pub fn name(self, mark: Mark) -> OsString {
+        let tail = match mark {
+            Mark::Opaque => "opaque",
+            Mark::Redirect => "redirect",
+            Mark::Origin => "strata.origin",
+        };
+        format!("{}{tail}", self.prefix()).into()
+    }
+
+    /// How an attribute of the merged view is named in a directory layer: overlay's own names are
+    /// escaped, so that an overlay can be mounted on the view ("Nesting overlayfs mounts").
+    #[must_use]
+    pub fn escape(self, name: &OsStr) -> OsString {
+        match name.as_bytes().strip_prefix(self.prefix().as_bytes()) {
+            None => name.to_os_string(),
+            Some(tail) => {
+                let mut escaped = format!("{}overlay.", self.prefix()).into_bytes();
+                escaped.extend_from_slice(tail);
+                OsString::from_vec(escaped)
+            }
+        }
+    }
+
+    /// The inverse of [`MarkSpace::escape`]; `None` for a mark, which the merged view hides.
+    #[must_use]
+    pub fn unescape(self, name: &OsStr) -> Option<OsString> {
+        let Some(tail) = name.as_bytes().strip_prefix(self.prefix().as_bytes()) else {
+            return Some(name.to_os_string());
+        };
+        let tail = tail.strip_prefix(b"overlay.")?;
+        let mut plain = self.prefix().as_bytes().to_vec();
+        plain.extend_from_slice(tail);
+        Some(OsString::from_vec(plain))
+    }
+
+    /// Takes one attribute into `marks`, if it is a mark.
+    pub fn decode(self, marks: &mut Marks, name: &OsStr, value: &[u8]) {
+        if name == self.name(Mark::Opaque) {
+            marks.opaque = value == b"y";
+        } else if name == self.name(Mark::Redirect) {
+            marks.redirect = valid_redirect(value).then(|| value.into());
+        } else if name == self.name(Mark::Origin) {
+            marks.origin = decode_origin(value);
+        }
+    }
+}
+
+/// A redirect is a path from the layer's root, or one name; anything else is ignored, as hostile.
+fn valid_redirect(value: &[u8]) -> bool {
+    let path = value.strip_prefix(b"/").unwrap_or(value);
+    let absolute = path.len() != value.len();
+    !path.is_empty()
+        && (absolute || !path.contains(&b'/'))
+        && path
+            .split(|b| *b == b'/')
+            .all(|c| !c.is_empty() && c != b"." && c != b".." && c.len() <= 255 && !c.contains(&0))
+}
+
+/// The on-disk form of an origin: 32 bytes of diffID, the ordinal as 8 bytes little endian.
+#[must_use]
+pub fn encode_origin(id: &StableId) -> [u8; 40] {
+    let mut bytes = [0; 40];
+    let (diff_id, ordinal) = bytes.split_at_mut(32);
+    diff_id.copy_from_slice(&id.diff_id);
+    ordinal.copy_from_slice(&id.ordinal.to_le_bytes());
+    bytes
+}
+
+fn decode_origin(value: &[u8]) -> Option<StableId> {
+    let (diff_id, ordinal) = value.split_at_checked(32)?;
+    Some(StableId {
+        diff_id: diff_id.try_into().ok()?,
+        ordinal: u64::from_le_bytes(ordinal.try_into().ok()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_escaped_and_hidden() {
+        let space = MarkSpace::Trusted;
+        let plain = OsStr::new("trusted.overlay.opaque");
+        let escaped = space.escape(plain);
+        assert_eq!(escaped, "trusted.overlay.overlay.opaque");
+        assert_eq!(space.unescape(&escaped).unwrap(), plain);
+        assert_eq!(space.unescape(plain), None);
+        assert_eq!(space.escape(OsStr::new("user.overlay.x")), "user.overlay.x");
+        assert_eq!(space.unescape(OsStr::new("user.a")).unwrap(), "user.a");
+    }
+
+    #[test]
+    fn crafted_values_are_ignored() {
+        let space = MarkSpace::Trusted;
+        let mut marks = Marks::default();
+        for bad in [
+            &b"/../x"[..],
+            b"a/b",
+            b"/",
+            b"",
+            b"/a//b",
+            b"/a/./b",
+            b"..",
+            b"/a\0",
+        ] {
+            space.decode(&mut marks, &space.name(Mark::Redirect), bad);
+            assert_eq!(marks.redirect, None, "{}", bad.escape_ascii());
+        }
+        space.decode(&mut marks, &space.name(Mark::Redirect), b"/a/b");
+        assert_eq!(marks.redirect.as_deref(), Some(&b"/a/b"[..]));
+        space.decode(&mut marks, &space.name(Mark::Origin), b"short");
+        assert_eq!(marks.origin, None);
+        let id = StableId {
+            diff_id: [7; 32],
+            ordinal: 1 << 40,
+        };
+        space.decode(&mut marks, &space.name(Mark::Origin), &encode_origin(&id));
+        assert_eq!(marks.origin, Some(id));
+    }
+}

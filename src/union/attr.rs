@@ -1,0 +1,226 @@
+//! Attributes: getattr, setattr, statfs.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::fs::{Timestamps, UTIME_NOW, UTIME_OMIT};
+
+use super::copy_up::Data;
+use super::place::Place;
+use super::{Caller, Node, Union};
+use crate::error::{Errno, Error, Result};
+use crate::stat::{FileType, Stat, Timespec};
+
+/// A time to be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetTime {
+    /// The clock's.
+    Now,
+    /// This one.
+    At(Timespec),
+}
+
+/// Which attributes to change, and to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SetAttr {
+    /// Permission bits with setuid, setgid and sticky.
+    pub perm: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length in bytes.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<SetTime>,
+    /// Last change of the contents.
+    pub mtime: Option<SetTime>,
+    /// Clear setuid, and setgid if the group may execute, as a write by an ordinary user does.
+    pub kill_priv: bool,
+}
+
+/// A file system's figures (statvfs(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FsStat {
+    /// Size in units of `fragment`.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Free blocks for ordinary users.
+    pub available: u64,
+    /// Inodes.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// Preferred block size in bytes.
+    pub block: u32,
+    /// Fragment size in bytes.
+    pub fragment: u32,
+    /// Longest name in bytes.
+    pub name_max: u32,
+}
+
+impl Union {
+    /// A node's attributes.
+    ///
+    /// # Errors
+    /// `ESTALE` for an unlinked object that could not be kept; what the layers report.
+    pub fn getattr(&self, node: &Node) -> Result<Stat> {
+        let _tree = self.tree.read();
+        self.stat_of(node)
+    }
+
+    /// The tree lock is held.
+    pub(super) fn stat_of(&self, node: &Node) -> Result<Stat> {
+        let mut stat;
+        if node.has_upper() {
+            stat = self.place(node)?.stat()?;
+            if node.is_dir() && !node.lower().is_empty() && !node.is_removed() {
+                stat.nlink = 1;
+            }
+        } else {
+            let lower = self.top_lower(node)?;
+            stat = self.layer(lower.layer)?.stat(lower.node)?;
+            if node.is_removed() {
+                stat.nlink = 0;
+            } else if node.lower().len() > 1 {
+                stat.nlink = 1;
+            }
+        }
+        stat.ino = node.ino().0;
+        Ok(stat)
+    }
+
+    /// The lower object that a node without an upper part shows.
+    pub(super) fn top_lower(&self, node: &Node) -> Result<super::LowerRef> {
+        node.lower()
+            .first()
+            .copied()
+            .ok_or_else(|| Error::with(Errno::EIO, "a node without a layer"))
+    }
+
+    /// Changes attributes. `handle` is an open file of the node, if the caller has one.
+    ///
+    /// # Errors
+    /// `EROFS` without an upper; what the upper's file system reports.
+    pub fn setattr(
+        &self,
+        node: &Arc<Node>,
+        set: &SetAttr,
+        caller: Caller,
+        handle: Option<&File>,
+    ) -> Result<Stat> {
+        let data = if set.size == Some(0) {
+            Data::Nothing
+        } else {
+            Data::All
+        };
+        self.copy_up(node, data)?;
+        let _tree = self.tree.read();
+        let place = self.place(node)?;
+        if let Some(size) = set.size {
+            truncate(&place, size, handle)?;
+        }
+        if set.kill_priv || (set.size.is_some() && caller.uid != 0) {
+            kill_priv(&place)?;
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            place.chown(set.uid, set.gid)?;
+        }
+        if let Some(perm) = set.perm {
+            place.chmod(perm)?;
+        }
+        if set.atime.is_some() || set.mtime.is_some() {
+            let times = Timestamps {
+                last_access: raw_time(set.atime),
+                last_modification: raw_time(set.mtime),
+            };
+            place.set_times(&times)?;
+        }
+        self.stat_of(node)
+    }
+
+    /// The file system's figures: the upper's, else those of the directory given for it.
+    ///
+    /// # Errors
+    /// What the file system below reports.
+    pub fn statfs(&self) -> Result<FsStat> {
+        let st = match (&self.upper, &self.options.statfs_dir) {
+            (Some(upper), _) => upper.statvfs()?,
+            (None, Some(dir)) => rustix::fs::fstatvfs(dir)?,
+            (None, None) => {
+                return Ok(FsStat {
+                    block: 4096,
+                    fragment: 4096,
+                    name_max: 255,
+                    ..FsStat::default()
+                });
+            }
+        };
+        let small = |n: u64| u32::try_from(n).unwrap_or(4096);
+        Ok(FsStat {
+            blocks: st.f_blocks,
+            free: st.f_bfree,
+            available: st.f_bavail,
+            files: st.f_files,
+            files_free: st.f_ffree,
+            block: small(st.f_bsize),
+            fragment: small(st.f_frsize),
+            name_max: small(st.f_namemax),
+        })
+    }
+}
+
+fn raw_time(time: Option<SetTime>) -> rustix::fs::Timespec {
+    match time {
+        None => rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        Some(SetTime::Now) => rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
+        Some(SetTime::At(t)) => rustix::fs::Timespec {
+            tv_sec: t.sec,
+            tv_nsec: t.nsec.into(),
+        },
+    }
+}
+
+/// Access and modification time as they are, for the calls that set both.
+pub(super) fn times_of(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: raw_time(Some(SetTime::At(stat.atime))),
+        last_modification: raw_time(Some(SetTime::At(stat.mtime))),
+    }
+}
+
+fn truncate(place: &Place, size: u64, handle: Option<&File>) -> Result<()> {
+    if let Some(file) = handle {
+        match rustix::fs::ftruncate(file.as_fd(), size) {
+            // The handle is for reading only.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::BADF) => {}
+            other => return Ok(other?),
+        }
+    }
+    let file = place.open(rustix::fs::OFlags::WRONLY)?;
+    Ok(rustix::fs::ftruncate(&file, size)?)
+}
+
+/// Clears what a write by an ordinary user clears (inode(7), "set-user-ID").
+pub(super) fn kill_priv(place: &Place) -> Result<()> {
+    let stat = place.stat()?;
+    if stat.kind != FileType::Regular {
+        return Ok(());
+    }
+    let mut perm = stat.perm & !libc::S_ISUID;
+    if stat.perm & libc::S_IXGRP != 0 {
+        perm &= !libc::S_ISGID;
+    }
+    if perm != stat.perm {
+        place.chmod(perm)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,431 @@
+//! Copy-up: moving a lower object into the upper so that it can change. Built aside and put into
+//! place in one step, so that a crash at any instant leaves the old or the new.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType as RawType, Mode, OFlags, RenameFlags as RawRename, XattrFlags,
+};
+use rustix::io::Errno as RawErrno;
+
+use super::attr::times_of;
+use super::node::Link;
+use super::open::open_nameless;
+use super::place::{Place, open_beneath};
+use super::upper::remove_quietly;
+use super::{LowerRef, Node, Union, Upper};
+use crate::error::{Context, Errno, Error, Result};
+use crate::layer::format::{Mark, encode_origin};
+use crate::layer::{Contents, Layer};
+use crate::name::{Name, NameBuf};
+use crate::stat::{FileType, Stat};
+
+/// How much of a file's data is worth copying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Data {
+    All,
+    /// It is about to be cut to nothing.
+    Nothing,
+}
+
+/// An object under construction.
+enum Temp {
+    Nameless(File),
+    Named(NameBuf),
+}
+
+impl Union {
+    /// Brings a node into the upper, with its parents; all names of a file with several.
+    ///
+    /// # Errors
+    /// `EROFS` without an upper; what the layers and the upper's file system report. Nothing is
+    /// left behind then.
+    pub(super) fn copy_up(&self, node: &Arc<Node>, data: Data) -> Result<()> {
+        let upper = self.writable()?;
+        if node.has_upper() {
+            return Ok(());
+        }
+        if node.is_dir() {
+            let _tree = self.tree.read();
+            return self.dir_up(node).map(drop);
+        }
+        let _copying = node.copying.lock();
+        if node.has_upper() {
+            return Ok(());
+        }
+        let lower = self.top_lower(node)?;
+        let layer = Arc::clone(self.layer(lower.layer)?);
+        let stat = layer.stat(lower.node)?;
+        let temp = self
+            .build(upper, &layer, lower, &stat, data)
+            .context(|| "copy-up")?;
+        let _tree = self.tree.read();
+        let published = self.publish(upper, &temp, node, lower, &stat);
+        if published.is_err() {
+            temp.discard(upper);
+        }
+        published.context(|| "copy-up")
+    }
+
+    /// Builds a copy of a lower object, complete and on disk, out of sight.
+    fn build(
+        &self,
+        upper: &Upper,
+        layer: &Arc<dyn Layer>,
+        lower: LowerRef,
+        stat: &Stat,
+        data: Data,
+    ) -> Result<Temp> {
+        let temp = make_temp(upper, layer.as_ref(), lower, stat)?;
+        let finish = || -> Result<()> {
+            let place = temp.place(upper)?;
+            if stat.kind == FileType::Regular && data == Data::All && stat.size > 0 {
+                copy_data(&layer.open(lower.node)?, &temp.file(&place)?, stat.size)?;
+            }
+            self.copy_metadata(upper, layer.as_ref(), lower, stat, &place)?;
+            if stat.kind == FileType::Regular && !upper.volatile() {
+                temp.file(&place)?.sync_all()?;
+            }
+            Ok(())
+        };
+        match finish() {
+            Ok(()) => Ok(temp),
+            Err(e) => {
+                temp.discard(upper);
+                Err(e)
+            }
+        }
+    }
+
+    /// Owner, extended attributes, mode and times, in the order in which none undoes another.
+    fn copy_metadata(
+        &self,
+        upper: &Upper,
+        layer: &dyn Layer,
+        lower: LowerRef,
+        stat: &Stat,
+        place: &Place,
+    ) -> Result<()> {
+        let space = upper.space();
+        place.chown(Some(stat.uid), Some(stat.gid))?;
+        for name in layer.xattr_names(lower.node)? {
+            let Some(value) = layer.xattr(lower.node, &name)? else {
+                continue;
+            };
+            let name = <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name);
+            if layer.overlay_xattrs_are_data() {
+                copy_xattr(place, &space.escape(name), &value)?;
+            } else if space.unescape(name).is_some() {
+                copy_xattr(place, name, &value)?;
+            }
+        }
+        if let Some(id) = layer.stable_id(lower.node)
+            && stat.kind != FileType::Directory
+        {
+            let origin = encode_origin(&id);
+            match place.set_xattr(&space.name(Mark::Origin), &origin, XattrFlags::empty()) {
+                // user.* attributes can't be on special files; they only lose a stable number.
+                Err(e) if stat.kind != FileType::Regular => log::debug!("origin: {e}"),
+                other => other?,
+            }
+        }
+        if stat.kind != FileType::Symlink {
+            place.chmod(stat.perm)?;
+        }
+        place.set_times(&times_of(stat))
+    }
+
+    /// Puts a finished copy under all the node's names. The tree lock is held.
+    fn publish(
+        &self,
+        upper: &Upper,
+        temp: &Temp,
+        node: &Arc<Node>,
+        lower: LowerRef,
+        stat: &Stat,
+    ) -> Result<()> {
+        let mut names = node.names();
+        if stat.nlink > 1 {
+            self.add_aliases(node, lower, &mut names)?;
+        }
+        let mut placed: Option<(Arc<OwnedFd>, NameBuf)> = None;
+        for link in names {
+            let dir = match self.dir_up(&link.parent) {
+                Ok(dir) => dir,
+                // An alias in a directory that has been removed since it was found.
+                Err(e) if placed.is_some() && e.errno() == Errno::ENOENT => continue,
+                Err(e) => return Err(e),
+            };
+            let times = times_of(&Place::Held(Arc::clone(&dir)).stat()?);
+            let name = link.name.as_os_str();
+            match &placed {
+                None => {
+                    temp.link(upper, &dir, name)?;
+                    placed = Some((Arc::clone(&dir), link.name));
+                }
+                Some((first, first_name)) => {
+                    match rustix::fs::linkat(
+                        first,
+                        first_name.as_os_str(),
+                        &dir,
+                        name,
+                        AtFlags::empty(),
+                    ) {
+                        // Removed meanwhile: a whiteout is there.
+                        Ok(()) | Err(RawErrno::EXIST) => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+            }
+            // The directory's contents, as users see them, have not changed.
+            Place::Held(dir).set_times(&times)?;
+        }
+        let held = match placed {
+            Some(_) => None,
+            None => Some(temp.hold(upper)?),
+        };
+        node.with_state(|s| {
+            s.upper = true;
+            s.held = held;
+        });
+        Ok(())
+    }
+
+    /// Adds the names that a lower file has besides those already known, as far as they are still
+    /// to be seen in the merged tree.
+    fn add_aliases(&self, node: &Arc<Node>, lower: LowerRef, names: &mut Vec<Link>) -> Result<()> {
+        let layer = self.layer(lower.layer)?;
+        for (dir, name) in layer.aliases(lower.node)?.unwrap_or_default() {
+            let Some(parent) = self.merged_dir(LowerRef {
+                layer: lower.layer,
+                node: dir,
+            })?
+            else {
+                continue;
+            };
+            if names
+                .iter()
+                .any(|l| l.parent.id() == parent.id() && *l.name == *name)
+            {
+                continue;
+            }
+            if let Some(found) = self.find(&parent, &name, 0)?
+                && found.node.id() == node.id()
+            {
+                names.push(Link { parent, name });
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory of the merged tree that a lower directory is part of, by its lower path; `None`
+    /// if it is hidden there. (Directories that rename has moved have no lower aliases left in
+    /// them: rename sees to that.)
+    fn merged_dir(&self, dir: LowerRef) -> Result<Option<Arc<Node>>> {
+        let Some(path) = self.layer(dir.layer)?.dir_path(dir.node)? else {
+            return Ok(None);
+        };
+        let mut at = self.root();
+        for name in path {
+            match self.find(&at, &name, 0)? {
+                Some(found) if found.is_dir() => at = found.node,
+                _ => return Ok(None),
+            }
+        }
+        Ok(at.lower().contains(&dir).then_some(at))
+    }
+
+    /// Brings a directory into the upper, with its parents, and returns its descriptor. The tree
+    /// lock is held.
+    ///
+    /// # Errors
+    /// `ENOENT` when the directory has been removed.
+    pub(super) fn dir_up(&self, node: &Arc<Node>) -> Result<Arc<OwnedFd>> {
+        if node.has_upper() {
+            return self.dir_fd(node);
+        }
+        let upper = self.writable()?;
+        let _copying = node.copying.lock();
+        if node.has_upper() {
+            return self.dir_fd(node);
+        }
+        let link = node
+            .names()
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::new(Errno::ENOENT))?;
+        let parent = self.dir_up(&link.parent)?;
+        let lower = self.top_lower(node)?;
+        let layer = Arc::clone(self.layer(lower.layer)?);
+        let stat = layer.stat(lower.node)?;
+        let temp = self.build(upper, &layer, lower, &stat, Data::Nothing)?;
+        let times = times_of(&Place::Held(Arc::clone(&parent)).stat()?);
+        if let Err(e) = temp.link(upper, &parent, link.name.as_os_str()) {
+            temp.discard(upper);
+            return Err(e.context("copy-up of a directory"));
+        }
+        Place::Held(parent).set_times(&times)?;
+        node.with_state(|s| s.upper = true);
+        self.dir_fd(node)
+    }
+
+    /// Gives a new upper's root the attributes of the lowers' root.
+    pub(super) fn adopt_root(&self) -> Result<()> {
+        let Some(upper) = self.upper.as_ref().filter(|u| !u.is_read_only()) else {
+            return Ok(());
+        };
+        let Some(lower) = self.root.lower().first().copied() else {
+            return Ok(());
+        };
+        let layer = self.layer(lower.layer)?;
+        let Some(id) = layer.stable_id(lower.node) else {
+            return Ok(());
+        };
+        let place = Place::Held(upper.root());
+        if place.marks(upper.space())?.origin.is_some() {
+            return Ok(());
+        }
+        let stat = layer.stat(lower.node)?;
+        self.copy_metadata(upper, layer.as_ref(), lower, &stat, &place)?;
+        let origin = upper.space().name(Mark::Origin);
+        place.set_xattr(&origin, &encode_origin(&id), XattrFlags::empty())?;
+        place.set_times(&times_of(&stat))
+    }
+}
+
+impl Temp {
+    fn place(&self, upper: &Upper) -> Result<Place> {
+        Ok(match self {
+            Temp::Nameless(file) => Place::Held(Arc::new(file.try_clone()?.into())),
+            Temp::Named(name) => Place::Named(Arc::clone(upper.work()?), name.clone()),
+        })
+    }
+
+    fn file(&self, place: &Place) -> Result<File> {
+        match self {
+            Temp::Nameless(file) => Ok(file.try_clone()?),
+            Temp::Named(_) => place.open(OFlags::RDWR),
+        }
+    }
+
+    /// Gives the object its name, where nothing is.
+    fn link(&self, upper: &Upper, dir: &OwnedFd, name: &OsStr) -> Result<()> {
+        match self {
+            Temp::Nameless(file) => {
+                let from = crate::sys::fd::magic_path(file);
+                Ok(rustix::fs::linkat(
+                    CWD,
+                    from,
+                    dir,
+                    name,
+                    AtFlags::SYMLINK_FOLLOW,
+                )?)
+            }
+            Temp::Named(temp) => {
+                let (work, temp) = (upper.work()?, temp.as_os_str());
+                let flags = RawRename::NOREPLACE;
+                match rustix::fs::renameat_with(work, temp, dir, name, flags) {
+                    Err(RawErrno::INVAL) => Ok(rustix::fs::renameat(work, temp, dir, name)?),
+                    other => Ok(other?),
+                }
+            }
+        }
+    }
+
+    /// Keeps an object that gets no name.
+    fn hold(&self, upper: &Upper) -> Result<Arc<OwnedFd>> {
+        match self {
+            Temp::Nameless(file) => Ok(Arc::new(file.try_clone()?.into())),
+            Temp::Named(name) => {
+                let work = upper.work()?;
+                let held = open_beneath(work, name, OFlags::PATH)?;
+                rustix::fs::unlinkat(work, name.as_os_str(), AtFlags::empty())?;
+                Ok(Arc::new(held))
+            }
+        }
+    }
+
+    fn discard(&self, upper: &Upper) {
+        if let (Temp::Named(name), Ok(work)) = (self, upper.work()) {
+            let name = name.as_os_str();
+            if rustix::fs::unlinkat(work, name, AtFlags::REMOVEDIR).is_err() {
+                remove_quietly(work, name, AtFlags::empty());
+            }
+        }
+    }
+}
+
+/// Makes an empty object of the right kind in the work directory.
+fn make_temp(upper: &Upper, layer: &dyn Layer, lower: LowerRef, stat: &Stat) -> Result<Temp> {
+    let work = upper.work()?;
+    let private = Mode::RUSR | Mode::WUSR;
+    if stat.kind == FileType::Regular
+        && let Some(file) = open_nameless(work, private.bits())?
+    {
+        return Ok(Temp::Nameless(file));
+    }
+    let name = upper.temp_name();
+    match stat.kind {
+        FileType::Regular => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+            rustix::fs::openat(work, &name, flags, private).map(drop)?;
+        }
+        FileType::Directory => rustix::fs::mkdirat(work, &name, Mode::RWXU)?,
+        FileType::Symlink => {
+            let target = layer.read_link(lower.node)?;
+            rustix::fs::symlinkat(&*target, work, &name)?;
+        }
+        FileType::CharDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket => {
+            let kind = RawType::from_raw_mode(stat.kind.mode_bits());
+            rustix::fs::mknodat(work, &name, kind, private, stat.rdev)?;
+        }
+    }
+    Ok(Temp::Named(Name::new(&name)?.into()))
+}
+
+/// Sets an attribute on a copy; those that the upper's file system can't have are lost with a word.
+fn copy_xattr(place: &Place, name: &OsStr, value: &[u8]) -> Result<()> {
+    match place.set_xattr(name, value, XattrFlags::empty()) {
+        Err(e) if matches!(e.errno(), Errno::EOPNOTSUPP | Errno::EPERM) => {
+            log::warn!("copy-up: attribute {} can't be kept: {e}", name.display());
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn copy_data(from: &Contents, to: &File, len: u64) -> Result<()> {
+    let stored = match from {
+        Contents::File(file) => return crate::sys::copy::copy_file(file, to, len),
+        Contents::Stored(stored) => stored,
+    };
+    to.set_len(len)?;
+    let mut buf = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(1 << 20)];
+    let mut at = 0;
+    while let Some((start, end)) = stored.next_data(at) {
+        at = start;
+        while at < end.min(len) {
+            let want = usize::try_from(end.min(len) - at)
+                .unwrap_or(usize::MAX)
+                .min(buf.len());
+            let space = buf.get_mut(..want).unwrap_or_default();
+            let got = stored.read_at(space, at)?;
+            let Some(data) = space.get(..got).filter(|d| !d.is_empty()) else {
+                return Err(Error::with(
+                    Errno::EIO,
+                    "a layer's file is shorter than its index says",
+                ));
+            };
+            to.write_all_at(data, at)?;
+            at += got as u64;
+        }
+        if at >= len {
+            break;
+        }
+    }
+    Ok(())
+}

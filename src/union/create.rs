@@ -1,0 +1,288 @@
+//! Making objects: create, mkdir, mknod, symlink.
+//!
+//! An object is made in place, as its owner, so that group, setgid and ACL come from the directory
+//! as the file system below has it. Where a whiteout stands in its place, it is made aside, in a
+//! directory that passes on the same, and takes the whiteout's place at once.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{
+    AtFlags, FileType as RawType, Mode, OFlags, RenameFlags as RawRename, XattrFlags,
+};
+use rustix::io::Errno as RawErrno;
+
+use super::open::OpenFlags;
+use super::place::{Place, open_beneath};
+use super::upper::{UpperEntry, remove_quietly};
+use super::{Caller, Found, Node, Opened, Union, Upper};
+use crate::error::{Errno, Error, Result};
+use crate::layer::Contents;
+use crate::layer::format::Mark;
+use crate::name::Name;
+use crate::stat::FileType;
+use crate::sys::creds::as_owner;
+
+/// What mknod(2) makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// An empty regular file.
+    Regular,
+    /// A named pipe.
+    Fifo,
+    /// A Unix-domain socket.
+    Socket,
+    /// A character device with this number.
+    CharDevice(u64),
+    /// A block device with this number.
+    BlockDevice(u64),
+}
+
+pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
+
+/// How an object is made under a name in a directory.
+type Make<'a, T> = &'a dyn Fn(&OwnedFd, &OsStr) -> rustix::io::Result<T>;
+
+impl Union {
+    /// Creates and opens a regular file. The kernel has a reference on it.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `ENOENT` in a removed directory; what the upper's file system reports.
+    pub fn create(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        perm: u32,
+        flags: OpenFlags,
+        caller: Caller,
+    ) -> Result<(Found, Opened)> {
+        let _tree = self.tree.read();
+        let mode = self.mode_for(parent, perm, caller)?;
+        let open = flags.below() | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let (found, fd) = self.make(parent, name, caller, FileType::Regular, &|dir, name| {
+            rustix::fs::openat(dir, name, open, mode)
+        })?;
+        let contents = Contents::File(Arc::new(File::from(fd)));
+        Ok((
+            found,
+            Opened {
+                contents,
+                from_upper: true,
+            },
+        ))
+    }
+
+    /// Creates a directory. The kernel has a reference on it.
+    ///
+    /// # Errors
+    /// As [`Union::create`].
+    pub fn mkdir(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        perm: u32,
+        caller: Caller,
+    ) -> Result<Found> {
+        let _tree = self.tree.read();
+        let mode = self.mode_for(parent, perm, caller)?;
+        let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::mkdirat(dir, name, mode);
+        Ok(self
+            .make(parent, name, caller, FileType::Directory, &make)?
+            .0)
+    }
+
+    /// Creates a file that is neither directory nor symbolic link. The kernel has a reference on it.
+    ///
+    /// # Errors
+    /// As [`Union::create`]; `EPERM` for the character device 0:0, which on disk is a whiteout.
+    pub fn mknod(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        special: Special,
+        perm: u32,
+        caller: Caller,
+    ) -> Result<Found> {
+        let (kind, rdev) = match special {
+            Special::Regular => (FileType::Regular, 0),
+            Special::Fifo => (FileType::Fifo, 0),
+            Special::Socket => (FileType::Socket, 0),
+            Special::CharDevice(0) => return Err(Error::new(Errno::EPERM)),
+            Special::CharDevice(rdev) => (FileType::CharDevice, rdev),
+            Special::BlockDevice(rdev) => (FileType::BlockDevice, rdev),
+        };
+        let _tree = self.tree.read();
+        let mode = self.mode_for(parent, perm, caller)?;
+        let raw = RawType::from_raw_mode(kind.mode_bits());
+        let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::mknodat(dir, name, raw, mode, rdev);
+        Ok(self.make(parent, name, caller, kind, &make)?.0)
+    }
+
+    /// Creates a symbolic link. The kernel has a reference on it.
+    ///
+    /// # Errors
+    /// As [`Union::create`].
+    pub fn symlink(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        target: &OsStr,
+        caller: Caller,
+    ) -> Result<Found> {
+        let _tree = self.tree.read();
+        let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::symlinkat(target, dir, name);
+        Ok(self.make(parent, name, caller, FileType::Symlink, &make)?.0)
+    }
+
+    /// The mode of a new object: the umask counts unless the directory has a default ACL (acl(5),
+    /// "Object creation and default ACLs").
+    fn mode_for(&self, parent: &Arc<Node>, perm: u32, caller: Caller) -> Result<Mode> {
+        self.dir_up(parent)?;
+        let perm = if self.has_default_acl(parent)? {
+            perm
+        } else {
+            perm & !caller.umask
+        };
+        Ok(Mode::from_raw_mode(perm & 0o7777))
+    }
+
+    fn has_default_acl(&self, dir: &Arc<Node>) -> Result<bool> {
+        if let Some(known) = dir.with_state(|s| s.default_acl) {
+            return Ok(known);
+        }
+        let has = self.place(dir)?.xattr(OsStr::new(DEFAULT_ACL))?.is_some();
+        dir.with_state(|s| s.default_acl = Some(has));
+        Ok(has)
+    }
+
+    /// Makes an object under a free name. The tree lock is held.
+    fn make<T>(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        caller: Caller,
+        kind: FileType,
+        make: Make<'_, T>,
+    ) -> Result<(Found, T)> {
+        let upper = self.writable()?;
+        if parent.is_removed() {
+            return Err(Error::new(Errno::ENOENT));
+        }
+        let dir = self.dir_up(parent)?;
+        // The upper is asked by making; what a lower has must be asked first, or a new object
+        // could hide it unseen.
+        let below = self.lower_has(parent, name)?;
+        let made = if below {
+            Err(RawErrno::EXIST)
+        } else {
+            as_owner(caller.uid, caller.gid, || make(&dir, name.as_os_str()))
+        };
+        let value = match made {
+            Ok(value) => value,
+            Err(RawErrno::EXIST) => {
+                let Some(UpperEntry::Whiteout) = upper.entry(&dir, name)? else {
+                    return Err(Error::new(Errno::EEXIST));
+                };
+                self.make_over_whiteout(upper, parent, &dir, name, caller, kind, make)?
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let found = self.find(parent, name, 1)?;
+        let found = found.ok_or_else(|| Error::with(Errno::EIO, "a new object is not there"))?;
+        Ok((found, value))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one caller, which has them all")]
+    fn make_over_whiteout<T>(
+        &self,
+        upper: &Upper,
+        parent: &Arc<Node>,
+        dir: &Arc<OwnedFd>,
+        name: &Name,
+        caller: Caller,
+        kind: FileType,
+        make: Make<'_, T>,
+    ) -> Result<T> {
+        let work = upper.work()?;
+        let nursery = self.nursery(upper, parent, dir)?;
+        let within = nursery.as_ref().map_or(&**work, |(_, fd)| fd);
+        let temp = upper.temp_name();
+        let made = as_owner(caller.uid, caller.gid, || make(within, &temp));
+        let placed = made.map_err(Error::from).and_then(|value| {
+            self.replace_whiteout(upper, within, &temp, dir, name, kind)
+                .map(|()| value)
+        });
+        if let Some((nursery, _)) = nursery {
+            remove_quietly(work, &nursery, AtFlags::REMOVEDIR);
+        }
+        placed
+    }
+
+    /// Puts an object built in `from` where a whiteout is.
+    fn replace_whiteout(
+        &self,
+        upper: &Upper,
+        from: &OwnedFd,
+        temp: &OsStr,
+        dir: &OwnedFd,
+        name: &Name,
+        kind: FileType,
+    ) -> Result<()> {
+        let name = name.as_os_str();
+        if kind != FileType::Directory {
+            let renamed = rustix::fs::renameat(from, temp, dir, name);
+            if renamed.is_err() {
+                remove_quietly(from, temp, AtFlags::empty());
+            }
+            return Ok(renamed?);
+        }
+        let swap = || -> Result<()> {
+            let fd = open_beneath(from, Name::new(temp)?, OFlags::PATH)?;
+            let opaque = upper.space().name(Mark::Opaque);
+            Place::Held(Arc::new(fd)).set_xattr(&opaque, b"y", XattrFlags::empty())?;
+            Ok(rustix::fs::renameat_with(
+                from,
+                temp,
+                dir,
+                name,
+                RawRename::EXCHANGE,
+            )?)
+        };
+        if let Err(e) = swap() {
+            remove_quietly(from, temp, AtFlags::REMOVEDIR);
+            return Err(e);
+        }
+        remove_quietly(from, temp, AtFlags::empty());
+        Ok(())
+    }
+
+    /// A directory in `work` that passes on group and ACL as `parent` does; `None` when there is
+    /// nothing to pass on.
+    fn nursery(
+        &self,
+        upper: &Upper,
+        parent: &Arc<Node>,
+        dir: &Arc<OwnedFd>,
+    ) -> Result<Option<(std::ffi::OsString, OwnedFd)>> {
+        let place = Place::Held(Arc::clone(dir));
+        let stat = place.stat()?;
+        let acl = self.has_default_acl(parent)?;
+        if stat.perm & libc::S_ISGID == 0 && !acl {
+            return Ok(None);
+        }
+        let work = upper.work()?;
+        let temp = upper.temp_name();
+        rustix::fs::mkdirat(work, &temp, Mode::RWXU)?;
+        let fd = Arc::new(open_beneath(work, Name::new(&temp)?, OFlags::PATH)?);
+        let nursery = Place::Held(Arc::clone(&fd));
+        nursery.chown(None, Some(stat.gid))?;
+        nursery.chmod(0o700 | stat.perm & libc::S_ISGID)?;
+        if let Some(value) = place.xattr(OsStr::new(DEFAULT_ACL))? {
+            nursery.set_xattr(OsStr::new(DEFAULT_ACL), &value, XattrFlags::empty())?;
+        }
+        drop(nursery);
+        Ok(Arc::into_inner(fd).map(|fd| (temp, fd)))
+    }
+}

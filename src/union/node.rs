@@ -1,0 +1,311 @@
+//! Nodes: the objects of the merged tree that the kernel, or another node, holds.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use super::Ino;
+use crate::layer::LayerNode;
+use crate::name::{Name, NameBuf};
+use crate::stat::FileType;
+use crate::sync::Mutex;
+
+/// The kernel's handle of an inode. Equal to `st_ino` but where that number was still taken by an
+/// unlinked object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+impl NodeId {
+    /// The root's (`FUSE_ROOT_ID`).
+    pub const ROOT: NodeId = NodeId(1);
+}
+
+/// An object of one lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LowerRef {
+    /// Place of the layer in the stack, 0 at the top.
+    pub layer: usize,
+    /// The layer's node.
+    pub node: LayerNode,
+}
+
+/// An object of the merged tree.
+pub struct Node {
+    id: NodeId,
+    ino: Ino,
+    kind: FileType,
+    /// What the lowers contribute, top first; one entry at most unless this is a directory.
+    lower: Vec<LowerRef>,
+    state: Mutex<State>,
+    /// Held while this node is copied up.
+    pub(super) copying: Mutex<()>,
+}
+
+/// What changes in a node's life.
+#[derive(Default)]
+pub(super) struct State {
+    /// Whether the object is in the upper.
+    pub upper: bool,
+    /// The names by which it has been found and that it still has.
+    pub names: Vec<Link>,
+    /// Whether its last known name was removed.
+    pub removed: bool,
+    /// An upper object without a known name: an `O_PATH` descriptor, which also keeps its number
+    /// from being used again.
+    pub held: Option<Arc<OwnedFd>>,
+    /// Whether an upper directory has a default ACL, once that is known.
+    pub default_acl: Option<bool>,
+}
+
+/// One name of a node.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub parent: Arc<Node>,
+    pub name: NameBuf,
+}
+
+impl Link {
+    fn is(&self, parent: &Node, name: &Name) -> bool {
+        self.parent.id == parent.id && &*self.name == name
+    }
+}
+
+impl Node {
+    pub(super) fn root(lower: Vec<LowerRef>, upper: bool) -> Self {
+        let state = State {
+            upper,
+            ..State::default()
+        };
+        Self {
+            id: NodeId::ROOT,
+            ino: Ino::ROOT,
+            kind: FileType::Directory,
+            lower,
+            state: Mutex::new(state),
+            copying: Mutex::new(()),
+        }
+    }
+
+    /// The kernel's handle.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// What stat shows.
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    /// The type. It never changes.
+    #[must_use]
+    pub fn kind(&self) -> FileType {
+        self.kind
+    }
+
+    /// Whether this is a directory.
+    #[must_use]
+    pub fn is_dir(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
+    /// What the lowers contribute, top first.
+    #[must_use]
+    pub fn lower(&self) -> &[LowerRef] {
+        &self.lower
+    }
+
+    /// Whether the object is in the upper: newly made, or copied up.
+    #[must_use]
+    pub fn has_upper(&self) -> bool {
+        self.state.lock().upper
+    }
+
+    /// Whether its last known name was removed.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.state.lock().removed
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.id == NodeId::ROOT
+    }
+
+    pub(super) fn with_state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock())
+    }
+
+    pub(super) fn names(&self) -> Vec<Link> {
+        self.state.lock().names.clone()
+    }
+
+    pub(super) fn add_name(&self, parent: &Arc<Node>, name: &Name) {
+        let mut state = self.state.lock();
+        state.removed = false;
+        if !state.names.iter().any(|l| l.is(parent, name)) {
+            state.names.push(Link {
+                parent: Arc::clone(parent),
+                name: name.into(),
+            });
+        }
+    }
+
+    /// Takes a name away. `held` reaches an upper object that has lost its last known name.
+    pub(super) fn drop_name(&self, parent: &Node, name: &Name, held: Option<Arc<OwnedFd>>) {
+        let mut state = self.state.lock();
+        state.names.retain(|l| !l.is(parent, name));
+        if state.names.is_empty() {
+            state.removed = true;
+            if state.held.is_none() {
+                state.held = held;
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "node {} ({:?})", self.id.0, self.kind)
+    }
+}
+
+/// A node to be put into the table, or found there.
+pub(super) struct Identity {
+    pub ino: Ino,
+    pub kind: FileType,
+    pub lower: Vec<LowerRef>,
+    pub upper: bool,
+}
+
+struct Known {
+    node: Arc<Node>,
+    /// References the kernel holds.
+    lookups: u64,
+}
+
+#[derive(Default)]
+struct Table {
+    known: HashMap<NodeId, Known>,
+    /// Objects whose number was taken when they were found.
+    spare: HashMap<Ino, NodeId>,
+    next_spare: u64,
+}
+
+/// All nodes in memory, by the kernel's number.
+pub(super) struct NodeTable(Mutex<Table>);
+
+/// Spare nodeids start here: above every [`Ino`].
+const FIRST_SPARE: u64 = 1 << 62;
+
+impl NodeTable {
+    pub fn new(root: Arc<Node>) -> Self {
+        let mut table = Table {
+            next_spare: FIRST_SPARE,
+            ..Table::default()
+        };
+        table.known.insert(
+            NodeId::ROOT,
+            Known {
+                node: root,
+                lookups: 1,
+            },
+        );
+        Self(Mutex::new(table))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.lock().known.len()
+    }
+
+    pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
+        self.0.lock().known.get(&id).map(|k| Arc::clone(&k.node))
+    }
+
+    /// The node of this identity, made if need be, with `lookups` more references of the kernel.
+    pub fn obtain(&self, found: Identity, lookups: u64) -> Arc<Node> {
+        let mut table = self.0.lock();
+        let mut id = table
+            .spare
+            .get(&found.ino)
+            .copied()
+            .unwrap_or(NodeId(found.ino.0));
+        if let Some(known) = table.known.get_mut(&id) {
+            let same = known.node.kind == found.kind && {
+                let state = known.node.state.lock();
+                // An unlinked upper object that isn't held may have lost its number to this one.
+                !(state.removed && state.upper && state.held.is_none())
+            };
+            if same {
+                known.lookups += lookups;
+                return Arc::clone(&known.node);
+            }
+            id = NodeId(table.next_spare);
+            table.next_spare += 1;
+            table.spare.insert(found.ino, id);
+        }
+        let state = State {
+            upper: found.upper,
+            ..State::default()
+        };
+        let node = Arc::new(Node {
+            id,
+            ino: found.ino,
+            kind: found.kind,
+            lower: found.lower,
+            state: Mutex::new(state),
+            copying: Mutex::new(()),
+        });
+        table.known.insert(
+            id,
+            Known {
+                node: Arc::clone(&node),
+                lookups,
+            },
+        );
+        node
+    }
+
+    /// Adds references to a node; one that had left the table comes back.
+    pub fn take(&self, node: &Arc<Node>, lookups: u64) {
+        let mut table = self.0.lock();
+        let fresh = || Known {
+            node: Arc::clone(node),
+            lookups: 0,
+        };
+        table.known.entry(node.id).or_insert_with(fresh).lookups += lookups;
+    }
+
+    /// Gives back references; returns the nodes that have left the table.
+    pub fn forget(&self, id: NodeId, count: u64) -> Vec<NodeId> {
+        let mut gone = Vec::new();
+        let mut queue = vec![(id, count)];
+        while let Some((id, count)) = queue.pop() {
+            if id == NodeId::ROOT {
+                continue;
+            }
+            let Some(node) = self.release(id, count) else {
+                continue;
+            };
+            gone.push(id);
+            // Parents that only this node kept go with it.
+            queue.extend(node.names().into_iter().map(|l| (l.parent.id, 0)));
+        }
+        gone
+    }
+
+    fn release(&self, id: NodeId, count: u64) -> Option<Arc<Node>> {
+        let mut table = self.0.lock();
+        let known = table.known.get_mut(&id)?;
+        known.lookups = known.lookups.saturating_sub(count);
+        // One reference is the table's; any other is a child's or an operation's.
+        if known.lookups > 0 || Arc::strong_count(&known.node) > 1 {
+            return None;
+        }
+        let known = table.known.remove(&id)?;
+        if table.spare.get(&known.node.ino) == Some(&id) {
+            table.spare.remove(&known.node.ino);
+        }
+        Some(known.node)
+    }
+}

@@ -1,0 +1,258 @@
+//! [`Upper`]: the writable layer and its work directory.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{
+    AtFlags, FileType as RawType, FlockOperation, Mode, OFlags, RenameFlags as RawRename,
+};
+use rustix::io::Errno as RawErrno;
+
+use super::place::{Place, open_beneath, stat_from};
+use crate::error::{Errno, Error, Result};
+use crate::layer::Marks;
+use crate::layer::format::MarkSpace;
+use crate::name::Name;
+use crate::stat::{FileType, Stat};
+use crate::sync::Mutex;
+
+/// What the upper has under a name.
+pub(super) enum UpperEntry {
+    Whiteout,
+    Node { stat: Stat, marks: Marks },
+}
+
+/// The writable layer: a directory in overlayfs's format, and a work directory on the same file
+/// system, where objects are built before they are renamed into place.
+pub struct Upper {
+    root: Arc<OwnedFd>,
+    /// `None`: for looking only.
+    work: Option<Arc<OwnedFd>>,
+    space: MarkSpace,
+    /// Whether copied-up data may be lost in a crash (`volatile`).
+    volatile: bool,
+    next_temp: AtomicU64,
+    /// Whether `work/whiteout`, of which all whiteouts are hard links, has been made.
+    whiteout: Mutex<bool>,
+}
+
+/// The device that every whiteout links to, in the work directory.
+const WHITEOUT: &str = "whiteout";
+
+impl Upper {
+    /// Opens an upper for changing. What an earlier daemon left half-built in `work` is removed.
+    ///
+    /// # Errors
+    /// `EXDEV` when the two are on different file systems, `EBUSY` when another daemon uses them,
+    /// and what opening them reports.
+    pub fn open(upper: &Path, work: &Path, space: MarkSpace, volatile: bool) -> Result<Self> {
+        let mut this = Self::open_read_only(upper, space)?;
+        let about = |e: RawErrno| Error::from(e).context(work.display());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let outer = rustix::fs::open(work, flags, Mode::empty()).map_err(about)?;
+        if rustix::fs::fstat(&outer)?.st_dev != rustix::fs::fstat(&this.root)?.st_dev {
+            return Err(Error::with(
+                Errno::EXDEV,
+                format!(
+                    "{}: not on the file system of the upper directory",
+                    work.display()
+                ),
+            ));
+        }
+        match rustix::fs::mkdirat(&outer, c"work", Mode::RWXU) {
+            Ok(()) | Err(RawErrno::EXIST) => {}
+            Err(e) => return Err(about(e)),
+        }
+        let inner = rustix::fs::openat(&outer, c"work", flags, Mode::empty()).map_err(about)?;
+        rustix::fs::flock(&inner, FlockOperation::NonBlockingLockExclusive).map_err(
+            |e| match e {
+                RawErrno::WOULDBLOCK => Error::with(
+                    Errno::EBUSY,
+                    format!("{}: in use by another mount", work.display()),
+                ),
+                e => about(e),
+            },
+        )?;
+        clear(&inner)?;
+        this.work = Some(Arc::new(inner));
+        this.volatile = volatile;
+        Ok(this)
+    }
+
+    /// Opens an upper for looking only.
+    ///
+    /// # Errors
+    /// What opening it reports.
+    pub fn open_read_only(upper: &Path, space: MarkSpace) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(upper, flags, Mode::empty())
+            .map_err(|e| Error::from(e).context(upper.display()))?;
+        Ok(Self {
+            root: Arc::new(root),
+            work: None,
+            space,
+            volatile: false,
+            next_temp: AtomicU64::new(0),
+            whiteout: Mutex::new(false),
+        })
+    }
+
+    /// Whether this upper was opened for looking only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.work.is_none()
+    }
+
+    pub(super) fn root(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.root)
+    }
+
+    pub(super) fn space(&self) -> MarkSpace {
+        self.space
+    }
+
+    pub(super) fn volatile(&self) -> bool {
+        self.volatile
+    }
+
+    pub(super) fn work(&self) -> Result<&Arc<OwnedFd>> {
+        self.work.as_ref().ok_or_else(|| Error::new(Errno::EROFS))
+    }
+
+    /// A name that nothing in `work` has.
+    pub(super) fn temp_name(&self) -> OsString {
+        format!("#{:x}", self.next_temp.fetch_add(1, Ordering::Relaxed)).into()
+    }
+
+    /// What `name` is in an upper directory.
+    pub(super) fn entry(&self, dir: &Arc<OwnedFd>, name: &Name) -> Result<Option<UpperEntry>> {
+        let st = match rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(st) => st,
+            Err(RawErrno::NOENT) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let stat = stat_from(&st)?;
+        if is_whiteout(&stat) {
+            return Ok(Some(UpperEntry::Whiteout));
+        }
+        let marks = Place::Named(Arc::clone(dir), name.into()).marks(self.space)?;
+        Ok(Some(UpperEntry::Node { stat, marks }))
+    }
+
+    /// Puts a whiteout where nothing is.
+    pub(super) fn add_whiteout(&self, dir: impl AsFd, name: &std::ffi::OsStr) -> Result<()> {
+        let work = self.work()?;
+        let mut made = self.whiteout.lock();
+        if !*made {
+            match rustix::fs::mknodat(work, WHITEOUT, RawType::CharacterDevice, Mode::empty(), 0) {
+                Ok(()) | Err(RawErrno::EXIST) => *made = true,
+                Err(e) => return Err(Error::from(e).context("make a whiteout")),
+            }
+        }
+        match rustix::fs::linkat(work, WHITEOUT, &dir, name, AtFlags::empty()) {
+            Err(RawErrno::MLINK) => {
+                // Full: the next ones link to a new device.
+                rustix::fs::unlinkat(work, WHITEOUT, AtFlags::empty())?;
+                *made = false;
+                drop(made);
+                self.add_whiteout(dir, name)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Replaces what is at `name` (no directory) by a whiteout, at once.
+    pub(super) fn replace_by_whiteout(&self, dir: impl AsFd, name: &Name) -> Result<()> {
+        let work = self.work()?;
+        let temp = self.temp_name();
+        self.add_whiteout(work, &temp)?;
+        let renamed = rustix::fs::renameat(work, &temp, dir, name.as_os_str());
+        if renamed.is_err() {
+            remove_quietly(work, &temp, AtFlags::empty());
+        }
+        Ok(renamed?)
+    }
+
+    /// Takes a directory that holds nothing but whiteouts away from `name`; a whiteout stays in
+    /// its place if `whiteout`.
+    pub(super) fn remove_dir(&self, dir: impl AsFd, name: &Name, whiteout: bool) -> Result<()> {
+        let work = self.work()?;
+        let temp = self.temp_name();
+        if whiteout {
+            self.add_whiteout(work, &temp)?;
+            let swap = RawRename::EXCHANGE;
+            let swapped = rustix::fs::renameat_with(work, &temp, dir, name.as_os_str(), swap);
+            if let Err(e) = swapped {
+                remove_quietly(work, &temp, AtFlags::empty());
+                return Err(e.into());
+            }
+        } else {
+            match rustix::fs::unlinkat(&dir, name.as_os_str(), AtFlags::REMOVEDIR) {
+                Err(RawErrno::NOTEMPTY | RawErrno::EXIST) => {}
+                other => return Ok(other?),
+            }
+            rustix::fs::renameat(dir, name.as_os_str(), work, &temp)?;
+        }
+        // From here on the directory is gone from the tree; what can't be cleared now is cleared
+        // by the next mount.
+        if let Ok(temp) = Name::new(&temp)
+            && let Err(e) = remove_tree(work, temp)
+        {
+            log::warn!("clear a removed directory in work: {e}");
+        }
+        Ok(())
+    }
+}
+
+/// A whiteout is a character device with number 0:0.
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
+    stat.kind == FileType::CharDevice && stat.rdev == 0
+}
+
+/// Removes a temporary name after another error, which is the one to report.
+pub(super) fn remove_quietly(work: impl AsFd, name: &std::ffi::OsStr, flags: AtFlags) {
+    if let Err(e) = rustix::fs::unlinkat(work, name, flags) {
+        log::warn!("remove {} from work: {e}", name.display());
+    }
+}
+
+/// Removes everything in a directory.
+fn clear(dir: impl AsFd) -> Result<()> {
+    let mut names = Vec::new();
+    crate::sys::dir::list(&dir, |name, _, _| {
+        names.push(crate::name::NameBuf::new(name)?);
+        Ok(())
+    })?;
+    names.iter().try_for_each(|name| remove_tree(&dir, name))
+}
+
+fn remove_tree(dir: impl AsFd, name: &Name) -> Result<()> {
+    match rustix::fs::unlinkat(&dir, name.as_os_str(), AtFlags::empty()) {
+        Err(RawErrno::ISDIR | RawErrno::PERM) => {}
+        other => return Ok(other?),
+    }
+    clear(open_beneath(&dir, name, OFlags::PATH | OFlags::DIRECTORY)?)?;
+    Ok(rustix::fs::unlinkat(
+        &dir,
+        name.as_os_str(),
+        AtFlags::REMOVEDIR,
+    )?)
+}
+
+impl Upper {
+    /// The file system's figures.
+    pub(super) fn statvfs(&self) -> Result<rustix::fs::StatVfs> {
+        // An O_PATH descriptor will do for fstatfs.
+        Ok(rustix::fs::fstatvfs(&self.root)?)
+    }
+
+    /// Writes everything of the upper's file system to disk.
+    pub(super) fn sync(&self) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&self.root, c".", flags, Mode::empty())?;
+        Ok(rustix::fs::syncfs(dir)?)
+    }
+}

@@ -1,0 +1,107 @@
+//! Extended attributes of the merged view: overlay's own are hidden, and names that look like them
+//! are escaped on disk, so that an overlay can be mounted on top.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::Arc;
+
+use rustix::fs::XattrFlags;
+
+use super::copy_up::Data;
+use super::create::DEFAULT_ACL;
+use super::{Node, Union};
+use crate::error::{Errno, Error, Result};
+use crate::layer::format::MarkSpace;
+
+impl Union {
+    fn space(&self) -> MarkSpace {
+        self.upper
+            .as_ref()
+            .map_or_else(MarkSpace::default, super::Upper::space)
+    }
+
+    /// An attribute's value; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// What the layers report.
+    pub fn xattr(&self, node: &Node, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        if node.has_upper() {
+            let _tree = self.tree.read();
+            return self.place(node)?.xattr(&self.space().escape(name));
+        }
+        let lower = self.top_lower(node)?;
+        let layer = self.layer(lower.layer)?;
+        let value = if layer.overlay_xattrs_are_data() {
+            layer.xattr(lower.node, name.as_bytes())?
+        } else {
+            layer.xattr(lower.node, self.space().escape(name).as_bytes())?
+        };
+        Ok(value.map(Vec::from))
+    }
+
+    /// The names of all attributes.
+    ///
+    /// # Errors
+    /// What the layers report.
+    pub fn xattr_names(&self, node: &Node) -> Result<Vec<Vec<u8>>> {
+        let space = self.space();
+        if node.has_upper() {
+            let _tree = self.tree.read();
+            let names = self.place(node)?.xattr_names()?;
+            let shown = names.iter().filter_map(|n| space.unescape(n));
+            return Ok(shown.map(OsStringExt::into_vec).collect());
+        }
+        let lower = self.top_lower(node)?;
+        let layer = self.layer(lower.layer)?;
+        let names = layer.xattr_names(lower.node)?;
+        if layer.overlay_xattrs_are_data() {
+            return Ok(names.into_iter().map(Vec::from).collect());
+        }
+        let shown = names
+            .iter()
+            .filter_map(|n| space.unescape(OsStr::from_bytes(n)));
+        Ok(shown.map(OsStringExt::into_vec).collect())
+    }
+
+    /// Sets an attribute. `flags` are setxattr(2)'s (`XATTR_CREATE`, `XATTR_REPLACE`).
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENODATA` by the flags, `EROFS`; what the upper's file system reports.
+    pub fn set_xattr(
+        &self,
+        node: &Arc<Node>,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+    ) -> Result<()> {
+        let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits);
+        let flags = flags.ok_or_else(|| Error::new(Errno::EINVAL))?;
+        self.copy_up(node, Data::All)?;
+        let _tree = self.tree.read();
+        self.forget_acl(node, name);
+        self.place(node)?
+            .set_xattr(&self.space().escape(name), value, flags)
+    }
+
+    /// Removes an attribute.
+    ///
+    /// # Errors
+    /// `ENODATA`, `EROFS`; what the upper's file system reports.
+    pub fn remove_xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        // Nothing is copied up for an attribute that isn't there.
+        if !node.has_upper() && self.xattr(node, name)?.is_none() {
+            return Err(Error::new(Errno::ENODATA));
+        }
+        self.copy_up(node, Data::All)?;
+        let _tree = self.tree.read();
+        self.forget_acl(node, name);
+        self.place(node)?.remove_xattr(&self.space().escape(name))
+    }
+
+    fn forget_acl(&self, node: &Node, name: &OsStr) {
+        if name == DEFAULT_ACL {
+            node.with_state(|s| s.default_acl = None);
+        }
+    }
+}
