@@ -25,6 +25,8 @@ pub enum Mark {
     Opaque,
     /// `redirect`: the path of the lower part.
     Redirect,
+    /// `whiteout`: an empty file that stands for a whiteout, in a directory marked `x`.
+    Whiteout,
     /// `strata.origin`: diffID and ordinal of the image object that was copied up.
     Origin,
 }
@@ -45,6 +47,7 @@ impl MarkSpace {
         let tail = match mark {
             Mark::Opaque => "opaque",
             Mark::Redirect => "redirect",
+            Mark::Whiteout => "whiteout",
             Mark::Origin => "strata.origin",
         };
         format!("{}{tail}", self.prefix()).into()

@@ -1,7 +1,10 @@
 //! Layers: read-only trees. The union sees a layer only through [`Layer`]; each on-disk form
 //! (overlayfs, AUFS, an indexed tar) is decoded once, in here, into [`Entry`] and [`Marks`].
 
+pub mod dir;
+mod dir_slots;
 pub mod format;
+pub(crate) mod place;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -137,7 +140,10 @@ pub trait Layer: Send + Sync {
     /// `EINVAL` when the node is no regular file.
     fn open(&self, node: LayerNode) -> Result<Contents>;
 
-    /// Says that the caller holds `node` no more.
+    /// Takes one more reference of `node`. A node that `lookup` has returned has one.
+    fn retain(&self, _node: LayerNode) {}
+
+    /// Gives a reference of `node` back; after the last one the node means nothing.
     fn forget(&self, _node: LayerNode) {}
 
     /// The name of the node that stays, where the layer has such names.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rustix::fs::{Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::copy_up::Data;
-use super::place::Place;
 use super::{Caller, Node, Union};
 use crate::error::{Errno, Error, Result};
+use crate::layer::place::Place;
 use crate::stat::{FileType, Stat, Timespec};
 
 /// A time to be set.
@@ -81,7 +81,7 @@ impl Union {
             }
         } else {
             let lower = self.top_lower(node)?;
-            stat = self.layer(lower.layer)?.stat(lower.node)?;
+            stat = lower.layer().stat(lower.node())?;
             if node.is_removed() {
                 stat.nlink = 0;
             } else if node.lower().len() > 1 {
@@ -93,10 +93,9 @@ impl Union {
     }
 
     /// The lower object that a node without an upper part shows.
-    pub(super) fn top_lower(&self, node: &Node) -> Result<super::LowerRef> {
+    pub(super) fn top_lower<'n>(&self, node: &'n Node) -> Result<&'n super::LowerRef> {
         node.lower()
             .first()
-            .copied()
             .ok_or_else(|| Error::with(Errno::EIO, "a node without a layer"))
     }
 

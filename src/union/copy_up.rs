@@ -15,12 +15,12 @@ use rustix::io::Errno as RawErrno;
 use super::attr::times_of;
 use super::node::Link;
 use super::open::open_nameless;
-use super::place::{Place, open_beneath};
 use super::upper::remove_quietly;
 use super::{LowerRef, Node, Union, Upper};
 use crate::error::{Context, Errno, Error, Result};
 use crate::layer::format::{Mark, encode_origin};
-use crate::layer::{Contents, Layer};
+use crate::layer::place::{Place, open_beneath};
+use crate::layer::{Contents, LayerNode};
 use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
 
@@ -58,10 +58,9 @@ impl Union {
             return Ok(());
         }
         let lower = self.top_lower(node)?;
-        let layer = Arc::clone(self.layer(lower.layer)?);
-        let stat = layer.stat(lower.node)?;
+        let stat = lower.layer().stat(lower.node())?;
         let temp = self
-            .build(upper, &layer, lower, &stat, data)
+            .build(upper, lower, &stat, data)
             .context(|| "copy-up")?;
         let _tree = self.tree.read();
         let published = self.publish(upper, &temp, node, lower, &stat);
@@ -72,21 +71,18 @@ impl Union {
     }
 
     /// Builds a copy of a lower object, complete and on disk, out of sight.
-    fn build(
-        &self,
-        upper: &Upper,
-        layer: &Arc<dyn Layer>,
-        lower: LowerRef,
-        stat: &Stat,
-        data: Data,
-    ) -> Result<Temp> {
-        let temp = make_temp(upper, layer.as_ref(), lower, stat)?;
+    fn build(&self, upper: &Upper, lower: &LowerRef, stat: &Stat, data: Data) -> Result<Temp> {
+        let temp = make_temp(upper, lower, stat)?;
         let finish = || -> Result<()> {
             let place = temp.place(upper)?;
             if stat.kind == FileType::Regular && data == Data::All && stat.size > 0 {
-                copy_data(&layer.open(lower.node)?, &temp.file(&place)?, stat.size)?;
+                copy_data(
+                    &lower.layer().open(lower.node())?,
+                    &temp.file(&place)?,
+                    stat.size,
+                )?;
             }
-            self.copy_metadata(upper, layer.as_ref(), lower, stat, &place)?;
+            self.copy_metadata(upper, lower, stat, &place)?;
             if stat.kind == FileType::Regular && !upper.volatile() {
                 temp.file(&place)?.sync_all()?;
             }
@@ -105,15 +101,14 @@ impl Union {
     fn copy_metadata(
         &self,
         upper: &Upper,
-        layer: &dyn Layer,
-        lower: LowerRef,
+        lower: &LowerRef,
         stat: &Stat,
         place: &Place,
     ) -> Result<()> {
-        let space = upper.space();
+        let (space, layer, from) = (upper.space(), lower.layer(), lower.node());
         place.chown(Some(stat.uid), Some(stat.gid))?;
-        for name in layer.xattr_names(lower.node)? {
-            let Some(value) = layer.xattr(lower.node, &name)? else {
+        for name in layer.xattr_names(from)? {
+            let Some(value) = layer.xattr(from, &name)? else {
                 continue;
             };
             let name = <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name);
@@ -123,7 +118,7 @@ impl Union {
                 copy_xattr(place, name, &value)?;
             }
         }
-        if let Some(id) = layer.stable_id(lower.node)
+        if let Some(id) = layer.stable_id(from)
             && stat.kind != FileType::Directory
         {
             let origin = encode_origin(&id);
@@ -145,7 +140,7 @@ impl Union {
         upper: &Upper,
         temp: &Temp,
         node: &Arc<Node>,
-        lower: LowerRef,
+        lower: &LowerRef,
         stat: &Stat,
     ) -> Result<()> {
         let mut names = node.names();
@@ -197,14 +192,9 @@ impl Union {
 
     /// Adds the names that a lower file has besides those already known, as far as they are still
     /// to be seen in the merged tree.
-    fn add_aliases(&self, node: &Arc<Node>, lower: LowerRef, names: &mut Vec<Link>) -> Result<()> {
-        let layer = self.layer(lower.layer)?;
-        for (dir, name) in layer.aliases(lower.node)?.unwrap_or_default() {
-            let Some(parent) = self.merged_dir(LowerRef {
-                layer: lower.layer,
-                node: dir,
-            })?
-            else {
+    fn add_aliases(&self, node: &Arc<Node>, lower: &LowerRef, names: &mut Vec<Link>) -> Result<()> {
+        for (dir, name) in lower.layer().aliases(lower.node())?.unwrap_or_default() {
+            let Some(parent) = self.merged_dir(lower, dir)? else {
                 continue;
             };
             if names
@@ -222,11 +212,11 @@ impl Union {
         Ok(())
     }
 
-    /// The directory of the merged tree that a lower directory is part of, by its lower path; `None`
-    /// if it is hidden there. (Directories that rename has moved have no lower aliases left in
-    /// them: rename sees to that.)
-    fn merged_dir(&self, dir: LowerRef) -> Result<Option<Arc<Node>>> {
-        let Some(path) = self.layer(dir.layer)?.dir_path(dir.node)? else {
+    /// The directory of the merged tree that a directory of `beside`'s layer is part of, by its
+    /// lower path; `None` if it is hidden there. (Directories that rename has moved have no lower
+    /// aliases left in them: rename sees to that.)
+    fn merged_dir(&self, beside: &LowerRef, dir: LayerNode) -> Result<Option<Arc<Node>>> {
+        let Some(path) = beside.layer().dir_path(dir)? else {
             return Ok(None);
         };
         let mut at = self.root();
@@ -236,7 +226,11 @@ impl Union {
                 _ => return Ok(None),
             }
         }
-        Ok(at.lower().contains(&dir).then_some(at))
+        let part = at
+            .lower()
+            .iter()
+            .any(|l| l.place() == beside.place() && l.node() == dir);
+        Ok(part.then_some(at))
     }
 
     /// Brings a directory into the upper, with its parents, and returns its descriptor. The tree
@@ -260,9 +254,8 @@ impl Union {
             .ok_or_else(|| Error::new(Errno::ENOENT))?;
         let parent = self.dir_up(&link.parent)?;
         let lower = self.top_lower(node)?;
-        let layer = Arc::clone(self.layer(lower.layer)?);
-        let stat = layer.stat(lower.node)?;
-        let temp = self.build(upper, &layer, lower, &stat, Data::Nothing)?;
+        let stat = lower.layer().stat(lower.node())?;
+        let temp = self.build(upper, lower, &stat, Data::Nothing)?;
         let times = times_of(&Place::Held(Arc::clone(&parent)).stat()?);
         if let Err(e) = temp.link(upper, &parent, link.name.as_os_str()) {
             temp.discard(upper);
@@ -278,19 +271,18 @@ impl Union {
         let Some(upper) = self.upper.as_ref().filter(|u| !u.is_read_only()) else {
             return Ok(());
         };
-        let Some(lower) = self.root.lower().first().copied() else {
+        let Some(lower) = self.root.lower().first() else {
             return Ok(());
         };
-        let layer = self.layer(lower.layer)?;
-        let Some(id) = layer.stable_id(lower.node) else {
+        let Some(id) = lower.layer().stable_id(lower.node()) else {
             return Ok(());
         };
         let place = Place::Held(upper.root());
         if place.marks(upper.space())?.origin.is_some() {
             return Ok(());
         }
-        let stat = layer.stat(lower.node)?;
-        self.copy_metadata(upper, layer.as_ref(), lower, &stat, &place)?;
+        let stat = lower.layer().stat(lower.node())?;
+        self.copy_metadata(upper, lower, &stat, &place)?;
         let origin = upper.space().name(Mark::Origin);
         place.set_xattr(&origin, &encode_origin(&id), XattrFlags::empty())?;
         place.set_times(&times_of(&stat))
@@ -360,7 +352,7 @@ impl Temp {
 }
 
 /// Makes an empty object of the right kind in the work directory.
-fn make_temp(upper: &Upper, layer: &dyn Layer, lower: LowerRef, stat: &Stat) -> Result<Temp> {
+fn make_temp(upper: &Upper, lower: &LowerRef, stat: &Stat) -> Result<Temp> {
     let work = upper.work()?;
     let private = Mode::RUSR | Mode::WUSR;
     if stat.kind == FileType::Regular
@@ -376,7 +368,7 @@ fn make_temp(upper: &Upper, layer: &dyn Layer, lower: LowerRef, stat: &Stat) -> 
         }
         FileType::Directory => rustix::fs::mkdirat(work, &name, Mode::RWXU)?,
         FileType::Symlink => {
-            let target = layer.read_link(lower.node)?;
+            let target = lower.layer().read_link(lower.node())?;
             rustix::fs::symlinkat(&*target, work, &name)?;
         }
         FileType::CharDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket => {

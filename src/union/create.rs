@@ -15,12 +15,12 @@ use rustix::fs::{
 use rustix::io::Errno as RawErrno;
 
 use super::open::OpenFlags;
-use super::place::{Place, open_beneath};
 use super::upper::{UpperEntry, remove_quietly};
 use super::{Caller, Found, Node, Opened, Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::layer::Contents;
 use crate::layer::format::Mark;
+use crate::layer::place::{Place, open_beneath};
 use crate::name::Name;
 use crate::stat::FileType;
 use crate::sys::creds::as_owner;

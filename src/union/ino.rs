@@ -29,25 +29,27 @@ impl Ino {
 }
 
 impl Union {
-    /// The number of a lower object.
-    pub(super) fn lower_ino(&self, lower: LowerRef, stat: &Stat) -> Result<Ino> {
-        let layer = self.layer(lower.layer)?;
-        if layer.stable_id(lower.node).is_some() {
-            return Ok(Ino(stat.ino));
-        }
-        Ok(Ino::of_host(lower.layer as u64 + 2, stat.ino))
-    }
-
     /// The number of an upper object that is no merged directory: its origin's if it was copied up.
     pub(super) fn upper_ino(&self, stat: &Stat, marks: &Marks) -> Result<Ino> {
         if let Some(origin) = marks.origin {
-            for (layer, l) in self.lowers.iter().enumerate() {
-                if let Some(node) = l.resolve(origin) {
-                    return self.lower_ino(LowerRef { layer, node }, &l.stat(node)?);
+            for (place, layer) in self.lowers.iter().enumerate() {
+                if let Some(node) = layer.resolve(origin) {
+                    let lower = LowerRef::adopt(layer, place, node);
+                    return Ok(lower.ino(&layer.stat(node)?));
                 }
             }
         }
         Ok(Ino::of_host(1, stat.ino))
+    }
+}
+
+impl LowerRef {
+    /// The number of a lower object with these attributes.
+    pub(super) fn ino(&self, stat: &Stat) -> Ino {
+        match self.layer().stable_id(self.node()) {
+            Some(_) => Ino(stat.ino),
+            None => Ino::of_host(self.place() as u64 + 2, stat.ino),
+        }
     }
 }
 

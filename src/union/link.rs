@@ -6,10 +6,10 @@ use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno as RawErrno;
 
 use super::copy_up::Data;
-use super::place::Place;
 use super::upper::{UpperEntry, remove_quietly};
 use super::{Found, Node, Union};
 use crate::error::{Errno, Error, Result};
+use crate::layer::place::Place;
 use crate::name::Name;
 use crate::stat::FileType;
 
@@ -27,7 +27,7 @@ impl Union {
             return self.place(node)?.read_link();
         }
         let lower = self.top_lower(node)?;
-        Ok(self.layer(lower.layer)?.read_link(lower.node)?.into_vec())
+        Ok(lower.layer().read_link(lower.node())?.into_vec())
     }
 
     /// Gives a node another name. The kernel has a further reference on it.

@@ -86,14 +86,14 @@ impl Union {
         };
         let mut stat = entry.stat;
         let ino = match lower.last() {
-            Some((last, bottom)) if stat.is_dir() => self.lower_ino(*last, &bottom.stat)?,
-            _ => self.lower_ino(*first, &stat)?,
+            Some((last, bottom)) if stat.is_dir() => last.ino(&bottom.stat),
+            _ => first.ino(&stat),
         };
         stat.ino = ino.0;
         if lower.len() > 1 {
             stat.nlink = 1;
         }
-        let lower = lower.iter().map(|(l, _)| *l).collect();
+        let lower = lower.into_iter().map(|(l, _)| l).collect();
         let identity = Identity {
             ino,
             kind: stat.kind,
@@ -114,7 +114,7 @@ impl Union {
             lower.retain(|(_, e)| e.stat.is_dir());
         }
         let ino = match lower.last() {
-            Some((last, bottom)) => self.lower_ino(*last, &bottom.stat)?,
+            Some((last, bottom)) => last.ino(&bottom.stat),
             None => self.upper_ino(&stat, marks)?,
         };
         stat.ino = ino.0;
@@ -142,7 +142,7 @@ impl Union {
     ) -> Result<Vec<(LowerRef, NodeEntry)>> {
         let mut parts: Vec<(LowerRef, NodeEntry)> = Vec::new();
         for dir in dirs {
-            let entry = match self.layer(dir.layer)?.lookup(dir.node, name)? {
+            let entry = match dir.layer().lookup(dir.node(), name)? {
                 None => continue,
                 Some(Entry::Whiteout) => break,
                 Some(Entry::Node(entry)) => entry,
@@ -152,13 +152,7 @@ impl Union {
                 break;
             }
             let opaque = entry.marks.opaque;
-            parts.push((
-                LowerRef {
-                    layer: dir.layer,
-                    node: entry.node,
-                },
-                entry,
-            ));
+            parts.push((dir.child(entry.node), entry));
             if !is_dir || opaque {
                 break;
             }
@@ -178,7 +172,7 @@ impl Union {
         for component in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {
             parts = self.lower_parts(&dirs, Name::from_bytes(component)?)?;
             parts.retain(|(_, e)| e.stat.is_dir());
-            dirs = parts.iter().map(|(l, _)| *l).collect();
+            dirs = parts.iter().map(|(l, _)| l.clone()).collect();
         }
         Ok(parts)
     }

@@ -105,13 +105,10 @@ impl Union {
             return Err(Error::with(Errno::EINVAL, "a union needs a layer"));
         }
         let mut lower = Vec::new();
-        for (layer, l) in lowers.iter().enumerate() {
-            lower.push(LowerRef {
-                layer,
-                node: l.root()?.node,
-            });
+        for (place, layer) in lowers.iter().enumerate() {
+            lower.push(LowerRef::adopt(layer, place, layer.root()?.node));
         }
-        let root = Arc::new(Node::root(lower, upper.is_some()));
+        let root = Arc::new(Node::root(lower.into(), upper.is_some()));
         let union = Self {
             lowers,
             upper,
@@ -164,11 +161,5 @@ impl Union {
             Some(upper) if !upper.is_read_only() => Ok(upper),
             _ => Err(Error::new(Errno::EROFS)),
         }
-    }
-
-    fn layer(&self, index: usize) -> Result<&Arc<dyn Layer>> {
-        self.lowers
-            .get(index)
-            .ok_or_else(|| Error::with(Errno::EIO, "no such layer"))
     }
 }

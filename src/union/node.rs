@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::Ino;
-use crate::layer::LayerNode;
+use crate::layer::{Layer, LayerNode};
 use crate::name::{Name, NameBuf};
 use crate::stat::FileType;
 use crate::sync::Mutex;
@@ -20,13 +20,59 @@ impl NodeId {
     pub const ROOT: NodeId = NodeId(1);
 }
 
-/// An object of one lower.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An object of one lower: a reference that the layer counts.
 pub struct LowerRef {
-    /// Place of the layer in the stack, 0 at the top.
-    pub layer: usize,
+    layer: Arc<dyn Layer>,
+    place: usize,
+    node: LayerNode,
+}
+
+impl LowerRef {
+    /// Takes over a reference that the layer has given. `place` is the layer's in the stack, 0 at
+    /// the top.
+    pub(super) fn adopt(layer: &Arc<dyn Layer>, place: usize, node: LayerNode) -> Self {
+        Self {
+            layer: Arc::clone(layer),
+            place,
+            node,
+        }
+    }
+
+    /// The layer.
+    #[must_use]
+    pub fn layer(&self) -> &dyn Layer {
+        self.layer.as_ref()
+    }
+
     /// The layer's node.
-    pub node: LayerNode,
+    #[must_use]
+    pub fn node(&self) -> LayerNode {
+        self.node
+    }
+
+    /// Place of the layer in the stack, 0 at the top.
+    #[must_use]
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    /// The layer's node of the directory entry below, as a reference of its own.
+    pub(super) fn child(&self, node: LayerNode) -> Self {
+        Self::adopt(&self.layer, self.place, node)
+    }
+}
+
+impl Clone for LowerRef {
+    fn clone(&self) -> Self {
+        self.layer.retain(self.node);
+        Self::adopt(&self.layer, self.place, self.node)
+    }
+}
+
+impl Drop for LowerRef {
+    fn drop(&mut self) {
+        self.layer.forget(self.node);
+    }
 }
 
 /// An object of the merged tree.
@@ -35,7 +81,7 @@ pub struct Node {
     ino: Ino,
     kind: FileType,
     /// What the lowers contribute, top first; one entry at most unless this is a directory.
-    lower: Vec<LowerRef>,
+    lower: Box<[LowerRef]>,
     state: Mutex<State>,
     /// Held while this node is copied up.
     pub(super) copying: Mutex<()>,
@@ -71,7 +117,7 @@ impl Link {
 }
 
 impl Node {
-    pub(super) fn root(lower: Vec<LowerRef>, upper: bool) -> Self {
+    pub(super) fn root(lower: Box<[LowerRef]>, upper: bool) -> Self {
         let state = State {
             upper,
             ..State::default()
@@ -174,7 +220,7 @@ impl std::fmt::Debug for Node {
 pub(super) struct Identity {
     pub ino: Ino,
     pub kind: FileType,
-    pub lower: Vec<LowerRef>,
+    pub lower: Box<[LowerRef]>,
     pub upper: bool,
 }
 

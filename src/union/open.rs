@@ -71,7 +71,7 @@ impl Union {
         }
         if !node.has_upper() {
             let lower = self.top_lower(node)?;
-            let contents = self.layer(lower.layer)?.open(lower.node)?;
+            let contents = lower.layer().open(lower.node())?;
             return Ok(Opened {
                 contents,
                 from_upper: false,

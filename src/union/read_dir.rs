@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use rustix::fs::AtFlags;
 
-use super::place::stat_from;
 use super::upper::is_whiteout;
 use super::{Ino, Node, Union};
 use crate::error::Result;
+use crate::layer::place::stat_from;
 use crate::name::Name;
 use crate::stat::FileType;
 
@@ -107,8 +107,8 @@ impl Union {
             self.list_upper(node, &mut list, &mut seen, several)?;
         }
         for lower in node.lower() {
-            let layer = self.layer(lower.layer)?;
-            layer.read_dir(lower.node, &mut |item| {
+            let layer = lower.layer();
+            layer.read_dir(lower.node(), &mut |item| {
                 if several {
                     let name = item.name.as_bytes();
                     if seen.contains(name) {
@@ -121,7 +121,7 @@ impl Union {
                     Some(kind) => {
                         // A merged directory's number is its lowest part's.
                         let plain = node.lower().len() == 1 || kind != FileType::Directory;
-                        let ino = plain && layer.stable_id(lower.node).is_some() && item.ino != 0;
+                        let ino = plain && layer.stable_id(lower.node()).is_some() && item.ino != 0;
                         list.push(item.name, kind, ino.then_some(Ino(item.ino)))
                     }
                 }

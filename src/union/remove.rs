@@ -76,7 +76,7 @@ impl Union {
     pub(super) fn keep_other_names(&self, node: &Arc<Node>) -> Result<()> {
         if !node.has_upper() {
             let lower = self.top_lower(node)?;
-            if self.layer(lower.layer)?.stat(lower.node)?.nlink > 1 {
+            if lower.layer().stat(lower.node())?.nlink > 1 {
                 self.copy_up(node, Data::All)?;
             }
         }

@@ -13,8 +13,8 @@ use super::copy_up::Data;
 use super::upper::UpperEntry;
 use super::{Found, LowerRef, Node, Union, Upper};
 use crate::error::{Errno, Error, Result};
-use crate::layer::Layer;
 use crate::layer::format::Mark;
+use crate::layer::{Entry, Layer, LayerNode};
 use crate::name::Name;
 
 /// What rename does with a name that is taken (renameat2(2)).
@@ -103,8 +103,7 @@ impl Union {
 
     fn copy_up_linked(&self, dir: &Arc<Node>) -> Result<()> {
         for lower in dir.lower() {
-            let layer = self.layer(lower.layer)?;
-            if has_linked(layer.as_ref(), lower.node)? {
+            if has_linked(lower.layer(), lower.node())? {
                 return self.copy_up_linked_below(dir);
             }
         }
@@ -157,7 +156,7 @@ impl Union {
     fn lower_path(&self, lower: &[LowerRef]) -> Result<Vec<u8>> {
         let mut path = Vec::new();
         if let [only] = lower
-            && let Some(names) = self.layer(only.layer)?.dir_path(only.node)?
+            && let Some(names) = only.layer().dir_path(only.node())?
         {
             for name in &names {
                 path.push(b'/');
@@ -279,7 +278,7 @@ fn move_name(node: &Arc<Node>, from: &Side<'_>, to: &Side<'_>) {
 }
 
 /// Whether a lower tree has a file with several names.
-fn has_linked(layer: &dyn Layer, dir: crate::layer::LayerNode) -> Result<bool> {
+fn has_linked(layer: &dyn Layer, dir: LayerNode) -> Result<bool> {
     let mut names = Vec::new();
     layer.read_dir(dir, &mut |item| {
         if item.kind.is_some() {
@@ -288,13 +287,14 @@ fn has_linked(layer: &dyn Layer, dir: crate::layer::LayerNode) -> Result<bool> {
         Ok(())
     })?;
     for name in names {
-        if let Some(crate::layer::Entry::Node(entry)) = layer.lookup(dir, &name)? {
+        if let Some(Entry::Node(entry)) = layer.lookup(dir, &name)? {
             let linked = if entry.stat.is_dir() {
-                has_linked(layer, entry.node)?
+                has_linked(layer, entry.node)
             } else {
-                entry.stat.nlink > 1
+                Ok(entry.stat.nlink > 1)
             };
-            if linked {
+            layer.forget(entry.node);
+            if linked? {
                 return Ok(true);
             }
         }

@@ -11,10 +11,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno as RawErrno;
 
-use super::place::{Place, open_beneath, stat_from};
 use crate::error::{Errno, Error, Result};
 use crate::layer::Marks;
 use crate::layer::format::MarkSpace;
+use crate::layer::place::{Place, open_beneath, stat_from};
 use crate::name::Name;
 use crate::stat::{FileType, Stat};
 use crate::sync::Mutex;

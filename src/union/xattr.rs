@@ -30,11 +30,11 @@ impl Union {
             return self.place(node)?.xattr(&self.space().escape(name));
         }
         let lower = self.top_lower(node)?;
-        let layer = self.layer(lower.layer)?;
+        let (layer, from) = (lower.layer(), lower.node());
         let value = if layer.overlay_xattrs_are_data() {
-            layer.xattr(lower.node, name.as_bytes())?
+            layer.xattr(from, name.as_bytes())?
         } else {
-            layer.xattr(lower.node, self.space().escape(name).as_bytes())?
+            layer.xattr(from, self.space().escape(name).as_bytes())?
         };
         Ok(value.map(Vec::from))
     }
@@ -52,8 +52,8 @@ impl Union {
             return Ok(shown.map(OsStringExt::into_vec).collect());
         }
         let lower = self.top_lower(node)?;
-        let layer = self.layer(lower.layer)?;
-        let names = layer.xattr_names(lower.node)?;
+        let (layer, from) = (lower.layer(), lower.node());
+        let names = layer.xattr_names(from)?;
         if layer.overlay_xattrs_are_data() {
             return Ok(names.into_iter().map(Vec::from).collect());
         }

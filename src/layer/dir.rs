@@ -1,0 +1,332 @@
+//! A directory layer: a host directory in overlayfs's format. Every access stays beneath the
+//! layer's root, from one directory descriptor to the next, one name at a time.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use lru::LruCache;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::dir_slots::{Listing, ROOT, Slots};
+use super::format::{Mark, MarkSpace};
+use super::place::{Place, open_beneath, stat_from};
+use super::{Contents, DirItem, Entry, Layer, LayerNode, Marks, NodeEntry};
+use crate::error::{Errno, Error, Result};
+use crate::name::{Name, NameBuf};
+use crate::stat::{FileType, Stat};
+use crate::sync::Mutex;
+
+/// How many of a layer's directories are kept open.
+const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+
+/// Prefix of AUFS's whiteouts.
+const AUFS: &[u8] = b".wh.";
+/// AUFS's mark of an opaque directory.
+const AUFS_OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Which on-disk forms a directory layer knows besides overlayfs's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DirForms {
+    /// Where overlayfs's marks are.
+    pub space: MarkSpace,
+    /// Read AUFS's whiteouts and opaque markers (`.wh.*`) too. They hide real files of that name.
+    pub aufs: bool,
+}
+
+/// A host directory as a layer.
+pub struct DirLayer {
+    root: Arc<OwnedFd>,
+    forms: DirForms,
+    slots: Mutex<Slots>,
+    fds: Mutex<LruCache<LayerNode, Arc<OwnedFd>>>,
+}
+
+impl DirLayer {
+    /// Opens a layer.
+    ///
+    /// # Errors
+    /// What open(2) reports.
+    pub fn open(path: &Path, forms: DirForms) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|e| Error::from(e).context(path.display()))?;
+        Ok(Self::from_fd(root, forms))
+    }
+
+    /// A layer whose root is already open.
+    #[must_use]
+    pub fn from_fd(root: OwnedFd, forms: DirForms) -> Self {
+        Self {
+            root: Arc::new(root),
+            forms,
+            slots: Mutex::new(Slots::default()),
+            fds: Mutex::new(LruCache::new(KEPT)),
+        }
+    }
+
+    fn link(&self, node: LayerNode) -> Result<(LayerNode, NameBuf)> {
+        let link = self.slots.lock().link(node);
+        link.ok_or_else(|| Error::with(Errno::ESTALE, "a node of a directory layer"))
+    }
+
+    fn place(&self, node: LayerNode) -> Result<Place> {
+        if node == ROOT {
+            return Ok(Place::Held(Arc::clone(&self.root)));
+        }
+        let (parent, name) = self.link(node)?;
+        Ok(Place::Named(self.fd(parent)?, name))
+    }
+
+    fn fd(&self, dir: LayerNode) -> Result<Arc<OwnedFd>> {
+        if dir == ROOT {
+            return Ok(Arc::clone(&self.root));
+        }
+        if let Some(fd) = self.fds.lock().get(&dir) {
+            return Ok(Arc::clone(fd));
+        }
+        let (parent, name) = self.link(dir)?;
+        let parent = self.fd(parent)?;
+        let fd = Arc::new(open_beneath(
+            &parent,
+            &name,
+            OFlags::PATH | OFlags::DIRECTORY,
+        )?);
+        let old = self.fds.lock().push(dir, Arc::clone(&fd));
+        drop(old);
+        Ok(fd)
+    }
+
+    /// The marks of an object, and how to read it if it is a directory.
+    fn marks(&self, place: &Place, stat: &Stat) -> Result<(Marks, Listing)> {
+        let mut marks = place.marks(self.forms.space)?;
+        let mut how = Listing::default();
+        if stat.is_dir() {
+            let opaque = self.forms.space.name(Mark::Opaque);
+            how.xattr_whiteouts =
+                !marks.opaque && place.xattr(&opaque)?.is_some_and(|value| value == b"x");
+            if self.forms.aufs && !marks.opaque {
+                marks.opaque = exists(&*place.hold()?, AUFS_OPAQUE)?;
+            }
+        }
+        Ok((marks, how))
+    }
+
+    fn is_whiteout(&self, place: &Place, stat: &Stat, how: Listing) -> Result<bool> {
+        if stat.kind == FileType::CharDevice && stat.rdev == 0 {
+            return Ok(true);
+        }
+        if how.xattr_whiteouts && stat.kind == FileType::Regular && stat.size == 0 {
+            return Ok(place
+                .xattr(&self.forms.space.name(Mark::Whiteout))?
+                .is_some());
+        }
+        Ok(false)
+    }
+
+    fn item(&self, dir: &Arc<OwnedFd>, how: Listing, raw: RawItem<'_>) -> Result<Option<FileType>> {
+        let plain = match raw.kind {
+            Some(FileType::CharDevice) | None => false,
+            Some(FileType::Regular) => !how.xattr_whiteouts,
+            Some(_) => true,
+        };
+        if plain {
+            return Ok(raw.kind);
+        }
+        let name = raw.name.as_os_str();
+        let stat = stat_from(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?)?;
+        let place = Place::Named(Arc::clone(dir), raw.name.into());
+        Ok((!self.is_whiteout(&place, &stat, how)?).then_some(stat.kind))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct RawItem<'a> {
+    name: &'a Name,
+    kind: Option<FileType>,
+}
+
+fn exists(dir: &OwnedFd, name: &[u8]) -> Result<bool> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NAMETOOLONG) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+impl Layer for DirLayer {
+    fn root(&self) -> Result<NodeEntry> {
+        let stat = self.stat(ROOT)?;
+        Ok(NodeEntry {
+            node: ROOT,
+            stat,
+            marks: Marks::default(),
+        })
+    }
+
+    fn lookup(&self, dir: LayerNode, name: &Name) -> Result<Option<Entry>> {
+        let fd = self.fd(dir)?;
+        let how = self.slots.lock().listing(dir);
+        if self.forms.aufs {
+            if name.as_bytes().starts_with(AUFS) {
+                return Ok(None);
+            }
+            if exists(&fd, &[AUFS, name.as_bytes()].concat())? {
+                return Ok(Some(Entry::Whiteout));
+            }
+        }
+        let st = match rustix::fs::statat(&fd, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(st) => st,
+            Err(rustix::io::Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let stat = stat_from(&st)?;
+        let place = Place::Named(fd, name.into());
+        if self.is_whiteout(&place, &stat, how)? {
+            return Ok(Some(Entry::Whiteout));
+        }
+        let (marks, how) = self.marks(&place, &stat)?;
+        let node = self.slots.lock().take(dir, name, how);
+        Ok(Some(Entry::Node(NodeEntry { node, stat, marks })))
+    }
+
+    fn read_dir(
+        &self,
+        dir: LayerNode,
+        each: &mut dyn FnMut(DirItem<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let fd = self.fd(dir)?;
+        let how = self.slots.lock().listing(dir);
+        crate::sys::dir::list(&fd, |bytes, raw, ino| {
+            if self.forms.aufs
+                && let Some(hidden) = bytes.strip_prefix(AUFS)
+            {
+                return match Name::from_bytes(hidden) {
+                    Ok(name) if !hidden.starts_with(AUFS) => each(DirItem {
+                        name,
+                        kind: None,
+                        ino: 0,
+                    }),
+                    _ => Ok(()),
+                };
+            }
+            let name = Name::from_bytes(bytes)?;
+            let kind = FileType::from_mode(raw.as_raw_mode());
+            let kind = self.item(&fd, how, RawItem { name, kind })?;
+            each(DirItem { name, kind, ino })
+        })
+    }
+
+    fn stat(&self, node: LayerNode) -> Result<Stat> {
+        self.place(node)?.stat()
+    }
+
+    fn read_link(&self, node: LayerNode) -> Result<Box<[u8]>> {
+        Ok(self.place(node)?.read_link()?.into())
+    }
+
+    fn xattr(&self, node: LayerNode, name: &[u8]) -> Result<Option<Box<[u8]>>> {
+        let name = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name);
+        Ok(self.place(node)?.xattr(name)?.map(Vec::into_boxed_slice))
+    }
+
+    fn xattr_names(&self, node: LayerNode) -> Result<Vec<Box<[u8]>>> {
+        let names = self.place(node)?.xattr_names()?;
+        let bytes = names
+            .into_iter()
+            .map(std::os::unix::ffi::OsStringExt::into_vec);
+        Ok(bytes.map(Vec::into_boxed_slice).collect())
+    }
+
+    fn open(&self, node: LayerNode) -> Result<Contents> {
+        let place = self.place(node)?;
+        if place.stat()?.kind != FileType::Regular {
+            return Err(Error::new(Errno::EINVAL));
+        }
+        let file: File =
+            place
+                .open(OFlags::RDONLY | OFlags::NOATIME)
+                .or_else(|e| match e.errno() {
+                    // Only the owner may leave the access time still.
+                    Errno::EPERM => place.open(OFlags::RDONLY),
+                    _ => Err(e),
+                })?;
+        Ok(Contents::File(Arc::new(file)))
+    }
+
+    fn retain(&self, node: LayerNode) {
+        self.slots.lock().retain(node);
+    }
+
+    fn forget(&self, node: LayerNode) {
+        let gone = self.slots.lock().forget(node);
+        let mut fds = self.fds.lock();
+        let closed: Vec<_> = gone.iter().filter_map(|n| fds.pop(n)).collect();
+        drop(fds);
+        drop(closed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(layer: &DirLayer, dir: LayerNode, name: &str) -> Option<Entry> {
+        layer.lookup(dir, Name::new(name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn nodes_go_when_they_are_given_back() {
+        let tmp = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tmp.path().join("a/b")).unwrap();
+        std::fs::write(tmp.path().join("a/b/f"), b"x").unwrap();
+        let layer = DirLayer::open(tmp.path(), DirForms::default()).unwrap();
+        let Some(Entry::Node(a)) = entry(&layer, ROOT, "a") else {
+            panic!()
+        };
+        let Some(Entry::Node(b)) = entry(&layer, a.node, "b") else {
+            panic!()
+        };
+        let Some(Entry::Node(f)) = entry(&layer, b.node, "f") else {
+            panic!()
+        };
+        assert_eq!(layer.slots.lock().len(), 3);
+        layer.forget(a.node);
+        layer.forget(b.node);
+        assert_eq!(layer.slots.lock().len(), 3, "f keeps its parents");
+        assert_eq!(layer.stat(f.node).unwrap().size, 1);
+        layer.forget(f.node);
+        assert_eq!(layer.slots.lock().len(), 0);
+    }
+
+    #[test]
+    fn aufs_names_hide_only_when_asked_for() {
+        let tmp = tempfile::tempdir().unwrap();
+        for name in ["keep", ".wh.keep", ".wh..wh..opq"] {
+            std::fs::write(tmp.path().join(name), b"").unwrap();
+        }
+        let names = |layer: &DirLayer| {
+            let mut names = Vec::new();
+            layer
+                .read_dir(ROOT, &mut |item| {
+                    names.push((item.name.to_string(), item.kind.is_some()));
+                    Ok(())
+                })
+                .unwrap();
+            names.sort();
+            names
+        };
+        let plain = DirLayer::open(tmp.path(), DirForms::default()).unwrap();
+        assert_eq!(names(&plain).len(), 3);
+        assert!(matches!(entry(&plain, ROOT, "keep"), Some(Entry::Node(_))));
+        let forms = DirForms {
+            aufs: true,
+            ..DirForms::default()
+        };
+        let aufs = DirLayer::open(tmp.path(), forms).unwrap();
+        assert_eq!(entry(&aufs, ROOT, "keep"), Some(Entry::Whiteout));
+        assert!(names(&aufs).contains(&("keep".into(), false)));
+    }
+}
