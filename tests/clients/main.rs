@@ -1,0 +1,17 @@
+//! Real images through the real `strata` binary, checked by the tools that people use beside it:
+//! skopeo, umoci, oci-image-tool and podman. What is not installed is skipped with a loud line;
+//! `STRATA_TEST_NO_SKIP=1` makes that a failure. `scripts/test` installs everything and sets it.
+
+#[cfg(test)]
+#[path = "../common/mod.rs"]
+mod common;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod peers;
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod story;

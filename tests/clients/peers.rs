@@ -1,0 +1,105 @@
+//! The other tools, each with its state in a directory of its own.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::cli::{Said, run, said};
+
+/// Copies an image from one transport to another with skopeo.
+pub fn skopeo_copy(from: &str, to: &str) {
+    run("skopeo", &["--insecure-policy", "copy", "-q", from, to]).success();
+}
+
+/// The layers' digests as skopeo sees them.
+pub fn skopeo_layers(image: &str) -> Vec<String> {
+    let text = run("skopeo", &["inspect", image]).success();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    value["Layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| layer.as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// `umoci unpack`; gives the root file system.
+pub fn umoci_unpack(layout: &Path, name: &str, bundle: &Path) -> PathBuf {
+    let image = format!("{}:{name}", layout.display());
+    run(
+        "umoci",
+        &["unpack", "--image", &image, bundle.to_str().unwrap()],
+    )
+    .success();
+    bundle.join("rootfs")
+}
+
+/// `oci-image-tool validate` of a whole layout.
+pub fn validate(layout: &Path) {
+    let said = run(
+        "oci-image-tool",
+        &["validate", "--type", "image", layout.to_str().unwrap()],
+    );
+    assert!(
+        said.ok,
+        "oci-image-tool refuses {}:\n{}{}",
+        layout.display(),
+        said.out,
+        said.err
+    );
+}
+
+/// podman with a store of its own.
+pub struct Podman {
+    dir: PathBuf,
+}
+
+impl Podman {
+    /// An empty store below `dir`.
+    pub fn new(dir: &Path) -> Podman {
+        fs::create_dir_all(dir).unwrap();
+        let configuration = "[containers]\n\
+            default_ulimits = [\"nofile=1024:20000\", \"nproc=4096:4096\"]\n\
+            netns = \"host\"\n\
+            log_driver = \"k8s-file\"\n\
+            [engine]\n\
+            cgroup_manager = \"cgroupfs\"\n\
+            events_logger = \"file\"\n\
+            runtime = \"runc\"\n";
+        fs::write(dir.join("containers.conf"), configuration).unwrap();
+        Podman {
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// Runs a podman command.
+    pub fn run(&self, arguments: &[&str]) -> Said {
+        let mut options: Vec<OsString> = vec!["--root".into(), self.dir.join("root").into()];
+        options.extend(["--runroot".into(), self.dir.join("run").into()]);
+        options.extend(
+            ["--storage-driver", "overlay", "--cgroup-manager=cgroupfs"].map(OsString::from),
+        );
+        let mut command = Command::new("podman");
+        command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
+        said(command.args(options).args(arguments))
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        for arguments in [["rm", "-a", "-f"], ["rmi", "-a", "-f"]] {
+            let said = self.run(&arguments);
+            if !said.ok && !std::thread::panicking() {
+                eprintln!("{}: {}", said.command, said.err);
+            }
+        }
+        // podman leaves its storage directory bind-mounted on itself.
+        let mut umount = Command::new("umount");
+        umount
+            .args(["-q", "-l"])
+            .arg(self.dir.join("root/overlay"))
+            .status()
+            .ok();
+    }
+}

@@ -1,0 +1,5 @@
+//! What the test binaries share.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod cli;
+pub mod tree;
