@@ -11,13 +11,14 @@ use lru::LruCache;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::dir_slots::{Listing, ROOT, Slots};
-use super::format::{Mark, MarkSpace};
+use super::format::{Mark, MarkSpace, decode_handle, encode_handle};
 use super::place::{Place, open_beneath, stat_from};
 use super::{Contents, DirItem, Entry, Layer, LayerNode, Marks, NodeEntry};
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
 use crate::sync::Mutex;
+use crate::sys::handle;
 
 /// How many of a layer's directories are kept open.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -42,6 +43,11 @@ pub struct DirLayer {
     forms: DirForms,
     slots: Mutex<Slots>,
     fds: Mutex<LruCache<LayerNode, Arc<OwnedFd>>>,
+    /// The layer's file system, as file handles name it.
+    uuid: [u8; 16],
+    /// A readable descriptor for finding objects by handle, and their device; `None` where that
+    /// isn't allowed.
+    by_handle: Option<(OwnedFd, u64)>,
 }
 
 impl DirLayer {
@@ -59,7 +65,18 @@ impl DirLayer {
     /// A layer whose root is already open.
     #[must_use]
     pub fn from_fd(root: OwnedFd, forms: DirForms) -> Self {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = rustix::fs::openat(&root, c".", flags, Mode::empty()).ok();
+        let by_handle = readable.and_then(|fd| {
+            let dev = rustix::fs::fstat(&fd).ok()?.st_dev;
+            Some((fd, dev))
+        });
         Self {
+            uuid: by_handle
+                .as_ref()
+                .map(|(fd, _)| handle::fs_uuid(fd))
+                .unwrap_or_default(),
+            by_handle,
             root: Arc::new(root),
             forms,
             slots: Mutex::new(Slots::default()),
@@ -254,6 +271,25 @@ impl Layer for DirLayer {
                     _ => Err(e),
                 })?;
         Ok(Contents::File(Arc::new(file)))
+    }
+
+    fn host_dev(&self) -> Option<u64> {
+        Some(rustix::fs::fstat(&self.root).ok()?.st_dev)
+    }
+
+    fn host_origin(&self, node: LayerNode) -> Option<Box<[u8]>> {
+        let object = self.place(node).ok()?.hold().ok()?;
+        encode_handle(&self.uuid, &handle::of(&*object).ok()?)
+    }
+
+    fn host_ino(&self, origin: &[u8]) -> Option<u64> {
+        let (uuid, handle) = decode_handle(origin)?;
+        let (mount, dev) = self.by_handle.as_ref()?;
+        if uuid != self.uuid {
+            return None;
+        }
+        let st = rustix::fs::fstat(handle::open(mount, &handle).ok()?).ok()?;
+        (st.st_dev == *dev).then_some(st.st_ino)
     }
 
     fn retain(&self, node: LayerNode) {

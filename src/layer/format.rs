@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::layer::{Marks, StableId};
+use crate::sys::handle::FileHandle;
 
 /// Which extended attributes carry the marks: `trusted.overlay.*`, or `user.overlay.*` where the
 /// daemon has no CAP_SYS_ADMIN over the file system (`userxattr`).
@@ -27,6 +28,8 @@ pub enum Mark {
     Redirect,
     /// `whiteout`: an empty file that stands for a whiteout, in a directory marked `x`.
     Whiteout,
+    /// `origin`: the file handle of the host object that was copied up.
+    HostOrigin,
     /// `strata.origin`: diffID and ordinal of the image object that was copied up.
     Origin,
 }
@@ -48,6 +51,7 @@ impl MarkSpace {
             Mark::Opaque => "opaque",
             Mark::Redirect => "redirect",
             Mark::Whiteout => "whiteout",
+            Mark::HostOrigin => "origin",
             Mark::Origin => "strata.origin",
         };
         format!("{}{tail}", self.prefix()).into()
@@ -87,6 +91,8 @@ impl MarkSpace {
             marks.redirect = valid_redirect(value).then(|| value.into());
         } else if name == self.name(Mark::Origin) {
             marks.origin = decode_origin(value);
+        } else if name == self.name(Mark::HostOrigin) {
+            marks.host_origin = Some(value.into());
         }
     }
 }
@@ -118,6 +124,42 @@ fn decode_origin(value: &[u8]) -> Option<StableId> {
         diff_id: diff_id.try_into().ok()?,
         ordinal: u64::from_le_bytes(ordinal.try_into().ok()?),
     })
+}
+
+/// The head of overlayfs's file handles (struct ovl_fb): version 0, magic, length, flags (little
+/// endian: none), handle type; then the file system's UUID and the handle.
+const HANDLE_HEAD: usize = 5 + 16;
+const HANDLE_MAGIC: u8 = 0xfb;
+/// `OVL_FH_FLAG_BIG_ENDIAN`, set to the machine's byte order.
+const HANDLE_ORDER: u8 = if cfg!(target_endian = "big") { 1 } else { 0 };
+
+/// The value of `overlay.origin` for a file handle, as the kernel writes it; `None` when it doesn't
+/// fit.
+#[must_use]
+pub fn encode_handle(uuid: &[u8; 16], handle: &FileHandle) -> Option<Box<[u8]>> {
+    let len = u8::try_from(HANDLE_HEAD + handle.bytes.len()).ok()?;
+    let kind = u8::try_from(handle.kind).ok()?;
+    let mut value = vec![0, HANDLE_MAGIC, len, HANDLE_ORDER, kind];
+    value.extend_from_slice(uuid);
+    value.extend_from_slice(&handle.bytes);
+    Some(value.into())
+}
+
+/// The inverse of [`encode_handle`].
+#[must_use]
+pub fn decode_handle(value: &[u8]) -> Option<([u8; 16], FileHandle)> {
+    let (head, rest) = value.split_at_checked(5)?;
+    let (uuid, bytes) = rest.split_at_checked(16)?;
+    match *head {
+        [0, HANDLE_MAGIC, len, HANDLE_ORDER, kind] if usize::from(len) == value.len() => Some((
+            uuid.try_into().ok()?,
+            FileHandle {
+                kind: kind.into(),
+                bytes: bytes.into(),
+            },
+        )),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +205,22 @@ mod tests {
         };
         space.decode(&mut marks, &space.name(Mark::Origin), &encode_origin(&id));
         assert_eq!(marks.origin, Some(id));
+    }
+    #[test]
+    fn handles_are_read_as_they_are_written() {
+        let handle = FileHandle {
+            kind: 1,
+            bytes: vec![1, 2, 3, 4, 5, 6, 7, 8],
+        };
+        let value = encode_handle(&[9; 16], &handle).unwrap();
+        assert_eq!(decode_handle(&value), Some(([9; 16], handle)));
+        for cut in 0..value.len() {
+            assert_eq!(decode_handle(&value[..cut]), None);
+        }
+        let long = FileHandle {
+            kind: 1,
+            bytes: vec![0; 250],
+        };
+        assert_eq!(encode_handle(&[0; 16], &long), None);
     }
 }

@@ -40,6 +40,9 @@ pub struct Marks {
     pub metacopy: bool,
     /// The object of an image that this one was copied up from.
     pub origin: Option<StableId>,
+    /// The object of a host directory that this one was copied up from: `overlay.origin` as it
+    /// stands on disk.
+    pub host_origin: Option<Box<[u8]>>,
 }
 
 /// A node with its attributes and marks.
@@ -153,6 +156,22 @@ pub trait Layer: Send + Sync {
 
     /// The inverse of [`Layer::stable_id`].
     fn resolve(&self, _id: StableId) -> Option<LayerNode> {
+        None
+    }
+
+    /// The device (`st_dev`) whose inode numbers the layer's stats show; `None` where the numbers
+    /// are the layer's own.
+    fn host_dev(&self) -> Option<u64> {
+        None
+    }
+
+    /// What `overlay.origin` is to say of a copy of this node, where the layer has inodes of its own.
+    fn host_origin(&self, _node: LayerNode) -> Option<Box<[u8]>> {
+        None
+    }
+
+    /// The layer's inode number of the object that an `overlay.origin` names, if it is this layer's.
+    fn host_ino(&self, _origin: &[u8]) -> Option<u64> {
         None
     }
 

@@ -4,4 +4,5 @@ pub mod copy;
 pub mod creds;
 pub mod dir;
 pub mod fd;
+pub mod handle;
 pub mod xattr;

@@ -118,14 +118,19 @@ impl Union {
                 copy_xattr(place, name, &value)?;
             }
         }
-        if let Some(id) = layer.stable_id(from)
-            && stat.kind != FileType::Directory
-        {
-            let origin = encode_origin(&id);
-            match place.set_xattr(&space.name(Mark::Origin), &origin, XattrFlags::empty()) {
-                // user.* attributes can't be on special files; they only lose a stable number.
-                Err(e) if stat.kind != FileType::Regular => log::debug!("origin: {e}"),
-                other => other?,
+        if stat.kind != FileType::Directory {
+            let origin = match layer.stable_id(from) {
+                Some(id) => Some((Mark::Origin, Box::from(encode_origin(&id)))),
+                None => layer
+                    .host_origin(from)
+                    .map(|value| (Mark::HostOrigin, value)),
+            };
+            if let Some((mark, value)) = origin {
+                match place.set_xattr(&space.name(mark), &value, XattrFlags::empty()) {
+                    // user.* attributes can't be on special files; they lose a stable number.
+                    Err(e) if stat.kind != FileType::Regular => log::debug!("origin: {e}"),
+                    other => other?,
+                }
             }
         }
         if stat.kind != FileType::Symlink {

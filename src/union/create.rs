@@ -14,6 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno as RawErrno;
 
+use super::node::Identity;
 use super::open::OpenFlags;
 use super::upper::{UpperEntry, remove_quietly};
 use super::{Caller, Found, Node, Opened, Union, Upper};
@@ -189,9 +190,19 @@ impl Union {
             }
             Err(e) => return Err(e.into()),
         };
-        let found = self.find(parent, name, 1)?;
-        let found = found.ok_or_else(|| Error::with(Errno::EIO, "a new object is not there"))?;
-        Ok((found, value))
+        let mut stat = Place::Named(dir, name.into()).stat()?;
+        let ino = self.new_ino(stat.ino);
+        stat.ino = ino.0;
+        // Nothing below shows through a new object, and it has no marks to be read.
+        let identity = Identity {
+            ino,
+            kind,
+            lower: Box::default(),
+            upper: true,
+        };
+        let node = self.nodes.obtain(identity, 1);
+        node.add_name(parent, name);
+        Ok((Found { node, stat }, value))
     }
 
     #[expect(clippy::too_many_arguments, reason = "one caller, which has them all")]

@@ -1,14 +1,17 @@
 //! The numbers that stat shows.
 
+use std::sync::Arc;
+
 use super::{LowerRef, Union};
 use crate::error::Result;
-use crate::layer::Marks;
+use crate::layer::{Layer, Marks};
 use crate::stat::Stat;
 
 /// `st_ino`: unique in the mount, and stable over copy-up and remounts.
 ///
 /// Root is 1. Objects of images have their index's numbers. Others have the place of their file
-/// system in the high bits and the real number below, as overlayfs's xino has it.
+/// system among those of the layers in the high bits and the real number below, as overlayfs's
+/// xino has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
 
@@ -19,7 +22,6 @@ impl Ino {
     /// The root's.
     pub const ROOT: Ino = Ino(1);
 
-    /// A host object's: `place` 1 is the upper, 2 the top lower, and so on.
     fn of_host(place: u64, real: u64) -> Self {
         let low = real & ((1 << REAL_BITS) - 1);
         // Bits above are folded in, so that distinct numbers stay distinct as far as they can.
@@ -28,28 +30,69 @@ impl Ino {
     }
 }
 
-impl Union {
-    /// The number of an upper object that is no merged directory: its origin's if it was copied up.
-    pub(super) fn upper_ino(&self, stat: &Stat, marks: &Marks) -> Result<Ino> {
-        if let Some(origin) = marks.origin {
-            for (place, layer) in self.lowers.iter().enumerate() {
-                if let Some(node) = layer.resolve(origin) {
-                    let lower = LowerRef::adopt(layer, place, node);
-                    return Ok(lower.ino(&layer.stat(node)?));
-                }
-            }
-        }
-        Ok(Ino::of_host(1, stat.ino))
+/// The file systems below, each with a place from 1.
+#[derive(Debug, Default)]
+pub(super) struct HostFs {
+    /// Device and place of the upper's, and of each lower's that has one.
+    upper: u64,
+    lowers: Vec<Option<u64>>,
+}
+
+impl HostFs {
+    pub fn new(upper: Option<u64>, lowers: &[Arc<dyn Layer>]) -> Self {
+        let mut devices: Vec<u64> = upper.into_iter().collect();
+        let mut place = |dev: u64| {
+            let known = devices.iter().position(|d| *d == dev).unwrap_or_else(|| {
+                devices.push(dev);
+                devices.len() - 1
+            });
+            known as u64 + 1
+        };
+        let lowers = lowers
+            .iter()
+            .map(|l| l.host_dev().map(&mut place))
+            .collect();
+        Self { upper: 1, lowers }
+    }
+
+    fn of_lower(&self, place: usize) -> Option<u64> {
+        self.lowers.get(place).copied().flatten()
     }
 }
 
-impl LowerRef {
+impl Union {
     /// The number of a lower object with these attributes.
-    pub(super) fn ino(&self, stat: &Stat) -> Ino {
-        match self.layer().stable_id(self.node()) {
-            Some(_) => Ino(stat.ino),
-            None => Ino::of_host(self.place() as u64 + 2, stat.ino),
+    pub(super) fn lower_ino(&self, lower: &LowerRef, stat: &Stat) -> Ino {
+        match self.host_fs.of_lower(lower.place()) {
+            Some(fs) => Ino::of_host(fs, stat.ino),
+            None => Ino(stat.ino),
         }
+    }
+
+    /// The number of an upper object that is no merged directory: its origin's if it was copied up.
+    pub(super) fn upper_ino(&self, stat: &Stat, marks: &Marks) -> Result<Ino> {
+        if let Some(origin) = marks.origin {
+            for layer in &self.lowers {
+                if let Some(node) = layer.resolve(origin) {
+                    return Ok(Ino(layer.stat(node)?.ino));
+                }
+            }
+        }
+        if let Some(origin) = &marks.host_origin {
+            for (place, layer) in self.lowers.iter().enumerate() {
+                if let Some(fs) = self.host_fs.of_lower(place)
+                    && let Some(real) = layer.host_ino(origin)
+                {
+                    return Ok(Ino::of_host(fs, real));
+                }
+            }
+        }
+        Ok(self.new_ino(stat.ino))
+    }
+
+    /// The number of an object that was made in the upper.
+    pub(super) fn new_ino(&self, real: u64) -> Ino {
+        Ino::of_host(self.host_fs.upper, real)
     }
 }
 

@@ -86,8 +86,8 @@ impl Union {
         };
         let mut stat = entry.stat;
         let ino = match lower.last() {
-            Some((last, bottom)) if stat.is_dir() => last.ino(&bottom.stat),
-            _ => first.ino(&stat),
+            Some((last, bottom)) if stat.is_dir() => self.lower_ino(last, &bottom.stat),
+            _ => self.lower_ino(first, &stat),
         };
         stat.ino = ino.0;
         if lower.len() > 1 {
@@ -114,7 +114,7 @@ impl Union {
             lower.retain(|(_, e)| e.stat.is_dir());
         }
         let ino = match lower.last() {
-            Some((last, bottom)) => last.ino(&bottom.stat),
+            Some((last, bottom)) => self.lower_ino(last, &bottom.stat),
             None => self.upper_ino(&stat, marks)?,
         };
         stat.ino = ino.0;

@@ -54,6 +54,7 @@ use crate::error::{Errno, Error, Result};
 use crate::layer::Layer;
 use crate::sync::RwLock;
 use dir_fds::DirFds;
+use ino::HostFs;
 use node::NodeTable;
 
 /// Who asks: what the protocol knows of the requesting process.
@@ -82,6 +83,7 @@ pub struct Union {
     lowers: Vec<Arc<dyn Layer>>,
     /// Immutable.
     upper: Option<Upper>,
+    host_fs: HostFs,
     options: UnionOptions,
     root: Arc<Node>,
     nodes: NodeTable,
@@ -109,7 +111,9 @@ impl Union {
             lower.push(LowerRef::adopt(layer, place, layer.root()?.node));
         }
         let root = Arc::new(Node::root(lower.into(), upper.is_some()));
+        let device = upper.as_ref().map(Upper::device).transpose()?;
         let union = Self {
+            host_fs: HostFs::new(device, &lowers),
             lowers,
             upper,
             options,

@@ -121,7 +121,7 @@ impl Union {
                     Some(kind) => {
                         // A merged directory's number is its lowest part's.
                         let plain = node.lower().len() == 1 || kind != FileType::Directory;
-                        let ino = plain && layer.stable_id(lower.node()).is_some() && item.ino != 0;
+                        let ino = plain && layer.host_dev().is_none() && item.ino != 0;
                         list.push(item.name, kind, ino.then_some(Ino(item.ino)))
                     }
                 }

@@ -157,7 +157,7 @@ fn copy_up_keeps_what_was_and_changes_no_lower() {
         std::fs::read(s.dir.path().join("bottom/d/e/f")).unwrap(),
         b"lower\n"
     );
-    let shown = |st: &crate::stat::Stat| (st.uid, st.gid, st.perm, st.nlink, st.size);
+    let shown = |st: &crate::stat::Stat| (st.ino, st.uid, st.gid, st.perm, st.nlink, st.size);
     assert_eq!(shown(&before), shown(&after));
     let x = s
         .union

@@ -106,6 +106,11 @@ impl Upper {
         self.work.is_none()
     }
 
+    /// The device of the upper's file system.
+    pub(super) fn device(&self) -> Result<u64> {
+        Ok(rustix::fs::fstat(&self.root)?.st_dev)
+    }
+
     pub(super) fn root(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.root)
     }
