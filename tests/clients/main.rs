@@ -10,6 +10,8 @@ mod golden;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod samples;
