@@ -273,6 +273,18 @@ impl Layer for DirLayer {
         Ok(Contents::File(Arc::new(file)))
     }
 
+    fn dir_path(&self, dir: LayerNode) -> Result<Option<Vec<NameBuf>>> {
+        let slots = self.slots.lock();
+        let mut path = Vec::new();
+        let mut at = dir;
+        while let Some((parent, name)) = slots.link(at) {
+            path.push(name);
+            at = parent;
+        }
+        path.reverse();
+        Ok((at == ROOT).then_some(path))
+    }
+
     fn host_dev(&self) -> Option<u64> {
         Some(rustix::fs::fstat(&self.root).ok()?.st_dev)
     }

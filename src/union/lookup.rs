@@ -8,7 +8,7 @@ use super::upper::UpperEntry;
 use super::{Ino, LowerRef, Node, Union};
 use crate::error::Result;
 use crate::layer::{Entry, Marks, NodeEntry};
-use crate::name::Name;
+use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
 
 /// A node that was found or made, with its attributes.
@@ -140,34 +140,63 @@ impl Union {
         dirs: &[LowerRef],
         name: &Name,
     ) -> Result<Vec<(LowerRef, NodeEntry)>> {
+        let mut name = NameBuf::from(name);
         let mut parts: Vec<(LowerRef, NodeEntry)> = Vec::new();
         for dir in dirs {
-            let entry = match dir.layer().lookup(dir.node(), name)? {
+            let entry = match dir.layer().lookup(dir.node(), &name)? {
                 None => continue,
                 Some(Entry::Whiteout) => break,
                 Some(Entry::Node(entry)) => entry,
             };
+            let lower = dir.child(entry.node);
             let is_dir = entry.stat.is_dir();
             if !is_dir && !parts.is_empty() {
                 break;
             }
-            let opaque = entry.marks.opaque;
-            parts.push((dir.child(entry.node), entry));
+            let (opaque, redirect) = (entry.marks.opaque, entry.marks.redirect.clone());
+            let place = lower.place();
+            parts.push((lower, entry));
             if !is_dir || opaque {
                 break;
+            }
+            // A directory that was moved: the layers below have it under another name.
+            match redirect {
+                Some(path) if path.starts_with(b"/") => {
+                    parts.extend(self.lower_dirs_at(self.roots_below(place), &path)?);
+                    break;
+                }
+                Some(sibling) => name = NameBuf::new(&sibling)?,
+                None => {}
             }
         }
         Ok(parts)
     }
 
-    /// The lower directories that a redirect names: from the root, or a sibling's old name.
+    fn roots_below(&self, place: usize) -> Vec<LowerRef> {
+        self.root
+            .lower()
+            .iter()
+            .filter(|l| l.place() > place)
+            .cloned()
+            .collect()
+    }
+
+    /// The lower directories that an upper directory's redirect names: from the root, or a
+    /// sibling's old name.
     fn redirected(&self, parent: &Node, path: &[u8]) -> Result<Vec<(LowerRef, NodeEntry)>> {
-        let absolute = path.starts_with(b"/");
-        let mut dirs = if absolute {
-            self.root.lower().to_vec()
+        let from = if path.starts_with(b"/") {
+            &self.root
         } else {
-            parent.lower().to_vec()
+            parent
         };
+        self.lower_dirs_at(from.lower().to_vec(), path)
+    }
+
+    fn lower_dirs_at(
+        &self,
+        mut dirs: Vec<LowerRef>,
+        path: &[u8],
+    ) -> Result<Vec<(LowerRef, NodeEntry)>> {
         let mut parts = Vec::new();
         for component in path.split(|b| *b == b'/').filter(|c| !c.is_empty()) {
             parts = self.lower_parts(&dirs, Name::from_bytes(component)?)?;

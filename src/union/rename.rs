@@ -15,7 +15,7 @@ use super::{Found, LowerRef, Node, Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::layer::format::Mark;
 use crate::layer::{Entry, Layer, LayerNode};
-use crate::name::Name;
+use crate::name::{Name, NameBuf};
 
 /// What rename does with a name that is taken (renameat2(2)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Union {
     ///
     /// # Errors
     /// `ENOENT`, `EEXIST`, `ENOTDIR`, `EISDIR`, `ENOTEMPTY`, `EINVAL` for a directory into itself,
-    /// `EXDEV` for a merged directory of several lowers, `EROFS`; what the upper's file system
+    /// `EXDEV` for a directory that several lowers have under different names, `EROFS`; what the upper's file system
     /// reports.
     pub fn rename(
         &self,
@@ -154,14 +154,19 @@ impl Union {
 
     /// The path, from the root of the lowers, of a directory's lower parts.
     fn lower_path(&self, lower: &[LowerRef]) -> Result<Vec<u8>> {
-        let mut path = Vec::new();
-        if let [only] = lower
-            && let Some(names) = only.layer().dir_path(only.node())?
-        {
-            for name in &names {
-                path.push(b'/');
-                path.extend_from_slice(name.as_bytes());
+        let mut common: Option<Vec<NameBuf>> = None;
+        for part in lower {
+            let path = part.layer().dir_path(part.node())?;
+            // Layers that have the directory under different names need a redirect each.
+            if path.is_none() || common.is_some() && common != path {
+                return Err(Error::new(Errno::EXDEV));
             }
+            common = path;
+        }
+        let mut path = Vec::new();
+        for name in common.iter().flatten() {
+            path.push(b'/');
+            path.extend_from_slice(name.as_bytes());
         }
         if path.is_empty() {
             Err(Error::new(Errno::EXDEV))
@@ -282,7 +287,7 @@ fn has_linked(layer: &dyn Layer, dir: LayerNode) -> Result<bool> {
     let mut names = Vec::new();
     layer.read_dir(dir, &mut |item| {
         if item.kind.is_some() {
-            names.push(crate::name::NameBuf::from(item.name));
+            names.push(NameBuf::from(item.name));
         }
         Ok(())
     })?;

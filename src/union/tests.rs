@@ -347,3 +347,52 @@ fn overlay_attributes_are_hidden_and_escaped() {
         "the directory did not become opaque"
     );
 }
+
+#[test]
+fn lower_directories_move_with_what_is_in_them() {
+    if !root_only() {
+        return;
+    }
+    let s = Stack::new(
+        "mkdir -p top/d/sub bottom/d bottom/e; touch top/d/t bottom/d/b top/d/sub/x bottom/e/hidden",
+    );
+    let root = s.union.root();
+    let id = s.find("d").id();
+    s.union
+        .rename(&root, name("d"), &root, name("moved"), RenameFlags::Replace)
+        .unwrap();
+    assert_eq!(s.names("moved"), ["b", "sub", "t"]);
+    assert_eq!(s.find("moved").id(), id);
+    assert!(s.is_whiteout("d"));
+    let moved = s.find("moved");
+    s.union.unlink(&moved, name("b")).unwrap();
+    s.union
+        .rename(&moved, name("sub"), &root, name("e2"), RenameFlags::Replace)
+        .unwrap();
+    s.union
+        .rename(&root, name("e"), &root, name("e2"), RenameFlags::Exchange)
+        .unwrap();
+    let s = s.remount();
+    assert_eq!(s.names(""), ["e", "e2", "moved"]);
+    assert_eq!(s.names("moved"), ["t"]);
+    assert_eq!(s.names("e"), ["x"]);
+    assert_eq!(s.names("e2"), ["hidden"]);
+    assert_eq!(s.find("moved").id(), id);
+}
+
+#[test]
+fn redirects_of_lowers_are_followed() {
+    if !root_only() {
+        return;
+    }
+    let s = Stack::new(
+        "mkdir -p top/new top/p/near bottom/old/deep bottom/p/far; touch bottom/old/f bottom/p/far/g
+         setfattr -n trusted.overlay.redirect -v /old top/new; mknod top/old c 0 0
+         setfattr -n trusted.overlay.redirect -v far top/p/near; mknod top/p/far c 0 0
+         mkdir -p top/bad; setfattr -n trusted.overlay.redirect -v /../../etc top/bad",
+    );
+    assert_eq!(s.names("new"), ["deep", "f"]);
+    assert_eq!(s.names("p"), ["near"]);
+    assert_eq!(s.names("p/near"), ["g"]);
+    assert!(s.names("bad").is_empty());
+}
