@@ -26,6 +26,8 @@ pub enum Mark {
     Opaque,
     /// `redirect`: the path of the lower part.
     Redirect,
+    /// `metacopy`: the file's data is still in a lower layer.
+    Metacopy,
     /// `whiteout`: an empty file that stands for a whiteout, in a directory marked `x`.
     Whiteout,
     /// `origin`: the file handle of the host object that was copied up.
@@ -50,6 +52,7 @@ impl MarkSpace {
         let tail = match mark {
             Mark::Opaque => "opaque",
             Mark::Redirect => "redirect",
+            Mark::Metacopy => "metacopy",
             Mark::Whiteout => "whiteout",
             Mark::HostOrigin => "origin",
             Mark::Origin => "strata.origin",
@@ -87,6 +90,8 @@ impl MarkSpace {
     pub fn decode(self, marks: &mut Marks, name: &OsStr, value: &[u8]) {
         if name == self.name(Mark::Opaque) {
             marks.opaque = value == b"y";
+        } else if name == self.name(Mark::Metacopy) {
+            marks.metacopy = true;
         } else if name == self.name(Mark::Redirect) {
             marks.redirect = valid_redirect(value).then(|| value.into());
         } else if name == self.name(Mark::Origin) {

@@ -79,6 +79,10 @@ impl Union {
             if node.is_dir() && !node.lower().is_empty() && !node.is_removed() {
                 stat.nlink = 1;
             }
+            if !node.has_upper_data() {
+                let lower = self.top_lower(node)?;
+                stat.blocks = lower.layer().stat(lower.node())?.blocks;
+            }
         } else {
             let lower = self.top_lower(node)?;
             stat = lower.layer().stat(lower.node())?;
@@ -110,10 +114,10 @@ impl Union {
         caller: Caller,
         handle: Option<&File>,
     ) -> Result<Stat> {
-        let data = if set.size == Some(0) {
-            Data::Nothing
-        } else {
-            Data::All
+        let data = match set.size {
+            None => Data::Attributes,
+            Some(0) => Data::Nothing,
+            Some(_) => Data::All,
         };
         self.copy_up(node, data)?;
         let _tree = self.tree.read();

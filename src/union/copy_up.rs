@@ -30,6 +30,8 @@ pub(super) enum Data {
     All,
     /// It is about to be cut to nothing.
     Nothing,
+    /// Only attributes are about to change.
+    Attributes,
 }
 
 /// An object under construction.
@@ -46,7 +48,11 @@ impl Union {
     /// left behind then.
     pub(super) fn copy_up(&self, node: &Arc<Node>, data: Data) -> Result<()> {
         let upper = self.writable()?;
-        if node.has_upper() {
+        let enough = || match data {
+            Data::Attributes => node.has_upper(),
+            Data::All | Data::Nothing => node.has_upper_data(),
+        };
+        if enough() {
             return Ok(());
         }
         if node.is_dir() {
@@ -54,20 +60,62 @@ impl Union {
             return self.dir_up(node).map(drop);
         }
         let _copying = node.copying.lock();
-        if node.has_upper() {
+        if enough() {
             return Ok(());
         }
         let lower = self.top_lower(node)?;
         let stat = lower.layer().stat(lower.node())?;
+        if node.has_upper() {
+            return self
+                .complete(upper, node, lower, &stat, data)
+                .context(|| "copy-up of data");
+        }
+        let data = match data {
+            Data::Attributes if !self.options.metacopy || stat.kind != FileType::Regular => {
+                Data::All
+            }
+            Data::Attributes if stat.size == 0 => Data::All,
+            data => data,
+        };
         let temp = self
             .build(upper, lower, &stat, data)
             .context(|| "copy-up")?;
         let _tree = self.tree.read();
-        let published = self.publish(upper, &temp, node, lower, &stat);
+        let published = self.publish(upper, &temp, node, lower, &stat, data);
         if published.is_err() {
             temp.discard(upper);
         }
         published.context(|| "copy-up")
+    }
+
+    /// Gives a metacopy its data. Until the mark is gone the data is taken from the lower, so a
+    /// crash on the way loses nothing.
+    fn complete(
+        &self,
+        upper: &Upper,
+        node: &Arc<Node>,
+        lower: &LowerRef,
+        stat: &Stat,
+        data: Data,
+    ) -> Result<()> {
+        let (place, file) = {
+            let _tree = self.tree.read();
+            let place = self.place(node)?;
+            let file = place.open(OFlags::RDWR)?;
+            (place, file)
+        };
+        let times = times_of(&place.stat()?);
+        file.set_len(0)?;
+        if data == Data::All {
+            copy_data(&lower.layer().open(lower.node())?, &file, stat.size)?;
+        }
+        rustix::fs::futimens(&file, &times)?;
+        if !upper.volatile() {
+            file.sync_all()?;
+        }
+        rustix::fs::fremovexattr(&file, upper.space().name(Mark::Metacopy))?;
+        node.with_state(|s| s.metacopy = false);
+        Ok(())
     }
 
     /// Builds a copy of a lower object, complete and on disk, out of sight.
@@ -83,6 +131,9 @@ impl Union {
                 )?;
             }
             self.copy_metadata(upper, lower, stat, &place)?;
+            if data == Data::Attributes {
+                return mark_metacopy(upper, &place, &temp.file(&place)?, stat);
+            }
             if stat.kind == FileType::Regular && !upper.volatile() {
                 temp.file(&place)?.sync_all()?;
             }
@@ -147,6 +198,7 @@ impl Union {
         node: &Arc<Node>,
         lower: &LowerRef,
         stat: &Stat,
+        data: Data,
     ) -> Result<()> {
         let mut names = node.names();
         if stat.nlink > 1 {
@@ -190,6 +242,7 @@ impl Union {
         };
         node.with_state(|s| {
             s.upper = true;
+            s.metacopy = data == Data::Attributes;
             s.held = held;
         });
         Ok(())
@@ -382,6 +435,16 @@ fn make_temp(upper: &Upper, lower: &LowerRef, stat: &Stat) -> Result<Temp> {
         }
     }
     Ok(Temp::Named(Name::new(&name)?.into()))
+}
+
+/// Makes a copy without data: its length, and the mark.
+fn mark_metacopy(upper: &Upper, place: &Place, file: &File, stat: &Stat) -> Result<()> {
+    let mark = upper.space().name(Mark::Metacopy);
+    rustix::fs::fsetxattr(file, &mark, b"", XattrFlags::empty())?;
+    file.set_len(stat.size)?;
+    // Truncation has set the times, and cleared setuid.
+    place.chmod(stat.perm)?;
+    place.set_times(&times_of(stat))
 }
 
 /// Sets an attribute on a copy; those that the upper's file system can't have are lost with a word.

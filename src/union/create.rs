@@ -199,6 +199,7 @@ impl Union {
             kind,
             lower: Box::default(),
             upper: true,
+            metacopy: false,
         };
         let node = self.nodes.obtain(identity, 1);
         node.add_name(parent, name);

@@ -99,6 +99,7 @@ impl Union {
             kind: stat.kind,
             lower,
             upper: false,
+            metacopy: false,
         };
         Ok(Some(Seen { identity, stat }))
     }
@@ -112,13 +113,18 @@ impl Union {
             };
             // A file below ends the merge: it is hidden by the directory.
             lower.retain(|(_, e)| e.stat.is_dir());
+        } else if marks.metacopy {
+            lower = self.data_of(parent, name, marks)?;
+            if let Some((_, entry)) = lower.first() {
+                stat.blocks = entry.stat.blocks;
+            }
         }
         let ino = match lower.last() {
-            Some((last, bottom)) => self.lower_ino(last, &bottom.stat),
-            None => self.upper_ino(&stat, marks)?,
+            Some((last, bottom)) if stat.is_dir() => self.lower_ino(last, &bottom.stat),
+            _ => self.upper_ino(&stat, marks)?,
         };
         stat.ino = ino.0;
-        if !lower.is_empty() {
+        if stat.is_dir() && !lower.is_empty() {
             // As overlayfs: the number of subdirectories of a merged directory isn't counted.
             stat.nlink = 1;
         }
@@ -129,9 +135,55 @@ impl Union {
                 kind: stat.kind,
                 lower,
                 upper: true,
+                metacopy: marks.metacopy,
             },
             stat,
         })
+    }
+
+    /// The lower file that has the data of a metacopy: its origin's if that is an image's, else the
+    /// one at the redirect or under the same name.
+    fn data_of(
+        &self,
+        parent: &Node,
+        name: &Name,
+        marks: &Marks,
+    ) -> Result<Vec<(LowerRef, NodeEntry)>> {
+        if let Some(origin) = marks.origin {
+            for (place, layer) in self.lowers.iter().enumerate() {
+                if let Some(node) = layer.resolve(origin) {
+                    let stat = layer.stat(node)?;
+                    let entry = NodeEntry {
+                        node,
+                        stat,
+                        marks: Marks::default(),
+                    };
+                    return Ok(vec![(LowerRef::adopt(layer, place, node), entry)]);
+                }
+            }
+        }
+        let mut parts = match &marks.redirect {
+            None => self.lower_parts(parent.lower(), name)?,
+            Some(path) => {
+                let (dir, last) = match path.iter().rposition(|b| *b == b'/') {
+                    Some(at) => path.split_at_checked(at + 1).unwrap_or((path, b"")),
+                    None => (&b""[..], &**path),
+                };
+                let dirs = if dir.is_empty() {
+                    parent.lower().to_vec()
+                } else if dir == b"/" {
+                    self.root.lower().to_vec()
+                } else {
+                    self.redirected(parent, dir)?
+                        .into_iter()
+                        .map(|(l, _)| l)
+                        .collect()
+                };
+                self.lower_parts(&dirs, Name::from_bytes(last)?)?
+            }
+        };
+        parts.retain(|(_, e)| e.stat.kind == FileType::Regular);
+        Ok(parts)
     }
 
     /// What the lowers contribute to a name, top first: one object, or several directories.

@@ -75,6 +75,8 @@ pub struct Caller {
 pub struct UnionOptions {
     /// A directory whose file system `statfs` describes when there is no upper.
     pub statfs_dir: Option<OwnedFd>,
+    /// Whether a change of attributes alone copies no data (overlayfs's `metacopy=on`).
+    pub metacopy: bool,
 }
 
 /// A stack of layers as one file system.

@@ -92,6 +92,8 @@ pub struct Node {
 pub(super) struct State {
     /// Whether the object is in the upper.
     pub upper: bool,
+    /// Whether the upper file has only attributes; its data is the lower's.
+    pub metacopy: bool,
     /// The names by which it has been found and that it still has.
     pub names: Vec<Link>,
     /// Whether its last known name was removed.
@@ -168,6 +170,13 @@ impl Node {
         self.state.lock().upper
     }
 
+    /// Whether the object is in the upper with all its data.
+    #[must_use]
+    pub fn has_upper_data(&self) -> bool {
+        let state = self.state.lock();
+        state.upper && !state.metacopy
+    }
+
     /// Whether its last known name was removed.
     #[must_use]
     pub fn is_removed(&self) -> bool {
@@ -222,6 +231,7 @@ pub(super) struct Identity {
     pub kind: FileType,
     pub lower: Box<[LowerRef]>,
     pub upper: bool,
+    pub metacopy: bool,
 }
 
 struct Known {
@@ -292,6 +302,7 @@ impl NodeTable {
         }
         let state = State {
             upper: found.upper,
+            metacopy: found.metacopy,
             ..State::default()
         };
         let node = Arc::new(Node {

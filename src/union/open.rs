@@ -49,7 +49,7 @@ impl Union {
     /// Whether opening for writing, or changing attributes, copies from a lower first.
     #[must_use]
     pub fn needs_copy_up(&self, node: &Node) -> bool {
-        !node.has_upper()
+        !node.has_upper_data()
     }
 
     /// Opens a regular file; for writing it is copied up first, for truncating without its data.
@@ -69,7 +69,7 @@ impl Union {
             };
             self.copy_up(node, data)?;
         }
-        if !node.has_upper() {
+        if !node.has_upper_data() {
             let lower = self.top_lower(node)?;
             let contents = lower.layer().open(lower.node())?;
             return Ok(Opened {

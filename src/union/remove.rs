@@ -77,7 +77,7 @@ impl Union {
         if !node.has_upper() {
             let lower = self.top_lower(node)?;
             if lower.layer().stat(lower.node())?.nlink > 1 {
-                self.copy_up(node, Data::All)?;
+                self.copy_up(node, Data::Attributes)?;
             }
         }
         Ok(())

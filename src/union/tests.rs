@@ -37,7 +37,11 @@ impl Stack {
         let space = MarkSpace::Trusted;
         let upper = Upper::open(&dir.join("upper"), &dir.join("work"), space, true).unwrap();
         let lowers = vec![layer("top"), layer("bottom")];
-        Union::new(lowers, Some(upper), UnionOptions::default()).unwrap()
+        let options = UnionOptions {
+            metacopy: true,
+            ..UnionOptions::default()
+        };
+        Union::new(lowers, Some(upper), options).unwrap()
     }
 
     fn remount(self) -> Stack {
@@ -395,4 +399,43 @@ fn redirects_of_lowers_are_followed() {
     assert_eq!(s.names("p"), ["near"]);
     assert_eq!(s.names("p/near"), ["g"]);
     assert!(s.names("bad").is_empty());
+}
+
+#[test]
+fn attributes_change_without_a_copy_of_the_data() {
+    if !root_only() {
+        return;
+    }
+    let s = Stack::new("head -c 300000 /dev/zero | tr '\\000' z >bottom/f; chmod 4711 bottom/f");
+    let set = SetAttr {
+        perm: Some(0o600),
+        uid: Some(7),
+        ..SetAttr::default()
+    };
+    let f = s.find("f");
+    let before = s.union.getattr(&f).unwrap();
+    s.union.setattr(&f, &set, Caller::default(), None).unwrap();
+    let meta = std::fs::metadata(s.upper("f")).unwrap();
+    assert_eq!(meta.len(), 300_000);
+    assert!(
+        meta.blocks() <= 16,
+        "no data, at most a block of attributes"
+    );
+    assert!(s.union.needs_copy_up(&f));
+    assert_eq!(s.union.getattr(&f).unwrap().blocks, before.blocks);
+    assert_eq!(s.read("f").len(), 300_000);
+    drop(f);
+    let s = s.remount();
+    assert!(s.read("f").bytes().all(|b| b == b'z'));
+    let stat = s.union.getattr(&s.find("f")).unwrap();
+    assert_eq!(
+        (stat.perm, stat.uid, stat.ino, stat.mtime),
+        (0o600, 7, before.ino, before.mtime)
+    );
+    s.write("f", "start");
+    assert!(!s.union.needs_copy_up(&s.find("f")));
+    let s = s.remount();
+    let text = s.read("f");
+    assert!(text.starts_with("startzz") && text.len() == 300_000);
+    assert_eq!(s.union.getattr(&s.find("f")).unwrap().perm, 0o600);
 }

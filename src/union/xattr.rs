@@ -76,7 +76,7 @@ impl Union {
     ) -> Result<()> {
         let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits);
         let flags = flags.ok_or_else(|| Error::new(Errno::EINVAL))?;
-        self.copy_up(node, Data::All)?;
+        self.copy_up(node, Data::Attributes)?;
         let _tree = self.tree.read();
         self.forget_acl(node, name);
         self.place(node)?
@@ -93,7 +93,7 @@ impl Union {
         if !node.has_upper() && self.xattr(node, name)?.is_none() {
             return Err(Error::new(Errno::ENODATA));
         }
-        self.copy_up(node, Data::All)?;
+        self.copy_up(node, Data::Attributes)?;
         let _tree = self.tree.read();
         self.forget_acl(node, name);
         self.place(node)?.remove_xattr(&self.space().escape(name))
