@@ -1,6 +1,17 @@
 //! Layer tars: reading them without trusting them, and writing them reproducibly.
 
+mod pax;
+mod reader;
+mod sparse;
+mod writer;
+
+pub use reader::TarReader;
+pub use writer::TarWriter;
+
 use crate::stat::Timespec;
+
+/// The longest value of an extended attribute (`XATTR_SIZE_MAX`), in bytes.
+pub(crate) const MAX_XATTR_VALUE: usize = 65536;
 
 /// What a tar member is.
 #[derive(Debug, Clone, PartialEq, Eq)]
