@@ -5,4 +5,5 @@ pub mod creds;
 pub mod dir;
 pub mod fd;
 pub mod handle;
+pub mod writeback;
 pub mod xattr;
