@@ -22,7 +22,7 @@ use super::staged::Staged;
 use super::stages::{Plan, Stages, Stop, Verified, feed};
 use crate::content::stream::sniff;
 use crate::error::Failure;
-use crate::image::{Compression, DiffId, Digest, media_type};
+use crate::image::{Compression, DiffId, Digest};
 use crate::store::Store;
 use crate::store::layers::LayerInfo;
 
@@ -155,7 +155,7 @@ pub fn stage_layer(
         }
         None => None,
     };
-    let media_type = spec.media_type.clone().unwrap_or_else(|| layer_type(compression).to_owned());
+    let media_type = spec.media_type.clone().unwrap_or_else(|| compression.oci_layer().to_owned());
     let info = LayerInfo {
         diff_id,
         digest,
@@ -165,14 +165,4 @@ pub fn stage_layer(
         entries,
     };
     Ok(StagedLayer { info, blob, tar, index })
-}
-
-/// The media type of a layer compressed so.
-#[must_use]
-pub fn layer_type(compression: Compression) -> &'static str {
-    match compression {
-        Compression::None => media_type::OCI_LAYER_TAR,
-        Compression::Gzip => media_type::OCI_LAYER_GZIP,
-        Compression::Zstd => media_type::OCI_LAYER_ZSTD,
-    }
 }

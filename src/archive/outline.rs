@@ -68,7 +68,10 @@ pub fn outline(store: &Store, specs: &[String], format: SaveFormat) -> Result<Ou
             tags.insert(name.tag().unwrap_or_default().to_owned(), top.hex());
         }
     }
-    let index = Index::new(manifests);
+    let index = Index {
+        manifests,
+        ..Index::default()
+    };
     outline.document("index.json", &index)?;
     outline.document("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))?;
     if format == SaveFormat::DockerArchive {
@@ -180,7 +183,7 @@ impl Outline {
         self.stored(store, &manifest.config.digest)?;
         let mut changed = false;
         for layer in &mut manifest.layers {
-            let zstd = Compression::from_media_type(&layer.media_type) == Compression::Zstd;
+            let zstd = Compression::from_media_type(&layer.media_type) == Some(Compression::Zstd);
             if format == SaveFormat::DockerArchive && zstd {
                 *layer = self.as_gzip(store, layer)?;
                 changed = true;

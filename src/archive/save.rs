@@ -171,7 +171,10 @@ fn write_dir(outline: &Outline, dir: &Path, progress: &dyn Progress) -> Result<(
     for (digest, blob) in &outline.blobs {
         let path = dir.join(super::oci::path_of(digest));
         let mut file = File::create_new(&path)?;
-        send(digest, blob, progress, |data| Ok(drop(std::io::copy(data, &mut file)?)))?;
+        send(digest, blob, progress, |data| {
+            std::io::copy(data, &mut file)?;
+            Ok(())
+        })?;
     }
     for (name, bytes) in &outline.documents {
         std::fs::write(dir.join(name), bytes)?;

@@ -242,7 +242,14 @@ impl<'a> Staging<'a> {
             image.id(),
             image.config.len() as u64,
         );
-        let manifest = Manifest::new(config, layers);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+            config,
+            layers,
+            annotations: Default::default(),
+            other: Default::default(),
+        };
         serde_json::to_vec(&manifest).map_err(|error| Failure::system(error.to_string()))
     }
 

@@ -155,7 +155,7 @@ impl Source {
             return spool(Box::new(file), tmp, limits, progress);
         }
         let mut start = Vec::new();
-        file.by_ref().take(512).read_to_end(&mut start)?;
+        Read::by_ref(&mut file).take(512).read_to_end(&mut start)?;
         if start.is_empty() {
             return Err(Failure::invalid("the file is empty"));
         }
