@@ -76,7 +76,9 @@ impl<R: Read> Read for Guarded<R> {
         {
             return Err(Failure::invalid(format!(
                 "decompression bomb: {input} compressed bytes have become more than {} bytes",
-                self.limits.floor_bytes.max(input.saturating_mul(self.limits.ratio))
+                self.limits
+                    .floor_bytes
+                    .max(input.saturating_mul(self.limits.ratio))
             ))
             .into());
         }

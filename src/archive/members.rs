@@ -154,7 +154,8 @@ impl Members {
     /// to nowhere or in a circle, or is no regular file.
     pub fn get(&self, path: &str) -> Result<Option<Part>, Failure> {
         let bad = |why: &str| Failure::invalid(format!("member {}: {why}", path.escape_debug()));
-        let mut at = resolve(b"", path.as_bytes()).ok_or_else(|| bad("the name leaves the archive"))?;
+        let mut at =
+            resolve(b"", path.as_bytes()).ok_or_else(|| bad("the name leaves the archive"))?;
         for hop in 0..=HOPS_MAX {
             match self.slots.get(&at) {
                 Some(Slot::Data { offset, size }) => {
@@ -162,13 +163,20 @@ impl Members {
                 }
                 Some(Slot::Link(Some(target))) => at.clone_from(target),
                 Some(Slot::Link(None)) => return Err(bad("the link leaves the archive")),
-                Some(Slot::Directory) => return Err(bad("a directory stands where a file is needed")),
+                Some(Slot::Directory) => {
+                    return Err(bad("a directory stands where a file is needed"));
+                }
                 Some(Slot::Other(what)) => {
                     return Err(bad(&format!("{what} stands where a file is needed")));
                 }
                 Some(Slot::Twice) => return Err(bad("the archive has it twice")),
                 None if hop == 0 => return Ok(None),
-                None => return Err(bad(&format!("it links to {}, which is missing", shown(&at)))),
+                None => {
+                    return Err(bad(&format!(
+                        "it links to {}, which is missing",
+                        shown(&at)
+                    )));
+                }
             }
         }
         Err(bad("its links go round in a circle"))
@@ -177,17 +185,26 @@ impl Members {
     fn walk(&mut self) -> Result<(), Failure> {
         let mut at = 0;
         let mut extension = Extension::default();
-        let mut last = String::from("the start");
-        while let Some(header) = self.header(at).context(|| format!("after {last}"))? {
+        let mut last = String::new();
+        loop {
+            let header = match self.header(at) {
+                Ok(Some(header)) => header,
+                Ok(None) => return Ok(()),
+                Err(failure) if last.is_empty() => return Err(failure),
+                Err(failure) => return Err(failure.context(format!("after {last}"))),
+            };
             at += BLOCK;
             let kind = header.entry_type();
             let ours = std::mem::take(&mut extension);
-            let name = ours.path.clone().unwrap_or_else(|| header.path_bytes().into_owned());
+            let name = ours
+                .path
+                .clone()
+                .unwrap_or_else(|| header.path_bytes().into_owned());
             let size = match ours.size {
                 Some(size) if is_data(kind) => size,
-                _ if has_data(kind) => header
-                    .entry_size()
-                    .map_err(|_| Failure::invalid(format!("member {}: malformed size", shown(&name))))?,
+                _ if has_data(kind) => header.entry_size().map_err(|_| {
+                    Failure::invalid(format!("member {}: malformed size", shown(&name)))
+                })?,
                 _ => 0,
             };
             let end = at
@@ -202,14 +219,13 @@ impl Members {
             if kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions() {
                 extension = ours;
                 self.extend(&mut extension, kind, at, size)
-                    .context(|| format!("extension header after {last}"))?;
+                    .context(|| format!("extension header at byte {at}"))?;
             } else if !kind.is_pax_global_extensions() {
                 last = format!("member {}", shown(&name));
                 self.insert(&name, &header, &ours, at, size)?;
             }
             at = end.next_multiple_of(BLOCK);
         }
-        Ok(())
     }
 
     /// The header block at `at`; `None` at the archive's end.
@@ -220,7 +236,7 @@ impl Members {
         let mut header = Header::new_old();
         let block = header.as_mut_bytes();
         if self.len - at < BLOCK {
-            return Err(Failure::invalid("not a tar archive, or truncated"));
+            return Err(Failure::invalid("not a tar archive, or cut short"));
         }
         self.file.read_exact_at(block, at)?;
         if block.iter().all(|b| *b == 0) {
@@ -229,10 +245,18 @@ impl Members {
         let sum: u32 = block
             .iter()
             .enumerate()
-            .map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) })
+            .map(|(i, b)| {
+                if (148..156).contains(&i) {
+                    32
+                } else {
+                    u32::from(*b)
+                }
+            })
             .sum();
         if header.cksum().ok() != Some(sum) {
-            return Err(Failure::invalid("not a tar archive (no tar header there)"));
+            return Err(Failure::invalid(
+                "not a tar archive: no header, or a damaged one",
+            ));
         }
         Ok(Some(header))
     }
@@ -245,7 +269,9 @@ impl Members {
         size: u64,
     ) -> Result<(), Failure> {
         if size > EXTENSION_MAX {
-            return Err(Failure::invalid(format!("{size} bytes long, at most {EXTENSION_MAX} are read")));
+            return Err(Failure::invalid(format!(
+                "{size} bytes long, at most {EXTENSION_MAX} are read"
+            )));
         }
         let mut data = vec![0; usize::try_from(size).unwrap_or(0)];
         self.file.read_exact_at(&mut data, at)?;
@@ -441,7 +467,10 @@ mod tests {
         assert_eq!(text(b""), "the file is empty");
         assert!(text(&[1; 100]).contains("not a tar archive"));
         assert!(text(&[1; 1024]).contains("not a tar archive"));
-        assert_eq!(text(&whole[..1000]), "truncated: member a should have 2000 bytes");
+        assert_eq!(
+            text(&whole[..1000]),
+            "truncated: member a should have 2000 bytes"
+        );
         let mut flipped = whole.clone();
         flipped[3] ^= 1;
         assert!(text(&flipped).contains("not a tar archive"));

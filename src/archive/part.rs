@@ -78,7 +78,9 @@ impl Read for PartReader {
         let at = self.part.offset.saturating_add(self.done);
         let n = self.part.file.read_at(buf, at)?;
         if n == 0 {
-            return Err(io::Error::other(Failure::invalid("the file became shorter while it was read")));
+            return Err(io::Error::other(Failure::invalid(
+                "the file became shorter while it was read",
+            )));
         }
         self.done = self.done.saturating_add(n as u64);
         Ok(n)
@@ -137,9 +139,14 @@ fn open(path: &Path) -> Result<Option<Part>, Failure> {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(error).context(|| format!("open {}", path.display())),
     };
-    let meta = file.metadata().context(|| format!("stat {}", path.display()))?;
+    let meta = file
+        .metadata()
+        .context(|| format!("stat {}", path.display()))?;
     if !meta.is_file() {
-        return Err(Failure::invalid(format!("{} is no regular file", path.display())));
+        return Err(Failure::invalid(format!(
+            "{} is no regular file",
+            path.display()
+        )));
     }
     Ok(Some(Part::new(Arc::new(file), 0, meta.len())))
 }

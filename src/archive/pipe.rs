@@ -91,7 +91,8 @@ impl Fan {
     /// Hands a buffer on. A stage that has gone is passed over; `false` when all have.
     #[must_use]
     pub fn send(&mut self, buffer: &Arc<Buffer>) -> bool {
-        self.stages.retain(|stage| stage.send(Arc::clone(buffer)).is_ok());
+        self.stages
+            .retain(|stage| stage.send(Arc::clone(buffer)).is_ok());
         !self.stages.is_empty()
     }
 }
@@ -105,7 +106,7 @@ pub struct Intake {
 
 impl Intake {
     /// The next buffer; `None` at the end.
-    pub fn next(&mut self) -> Option<Arc<Buffer>> {
+    pub fn recv(&mut self) -> Option<Arc<Buffer>> {
         self.receive.recv().ok()
     }
 }
@@ -125,7 +126,7 @@ impl Read for Intake {
                 return Ok(n);
             }
             self.at = 0;
-            self.current = self.next();
+            self.current = self.recv();
             if self.current.is_none() {
                 return Ok(0);
             }
@@ -152,7 +153,7 @@ mod tests {
             });
             let second = scope.spawn(move || {
                 let mut all = Vec::new();
-                while let Some(buffer) = two.next() {
+                while let Some(buffer) = two.recv() {
                     all.extend_from_slice(buffer.bytes());
                 }
                 all

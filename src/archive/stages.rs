@@ -220,7 +220,7 @@ pub fn feed(
 fn hash(mut intake: Intake) -> Hashed {
     let mut hash = Sha256::new();
     let mut len = 0;
-    while let Some(buffer) = intake.next() {
+    while let Some(buffer) = intake.recv() {
         hash.update(buffer.bytes());
         len += buffer.bytes().len() as u64;
     }
@@ -229,7 +229,7 @@ fn hash(mut intake: Intake) -> Hashed {
 
 fn write(mut intake: Intake, staged: &Staged, stop: &Stop) -> Result<(), Failure> {
     let mut writer = staged.writer();
-    while let Some(buffer) = intake.next() {
+    while let Some(buffer) = intake.recv() {
         if let Err(error) = writer.write_all(buffer.bytes()) {
             stop.set();
             return Err(error).context(|| format!("write {}", staged.path().display()));
