@@ -1,5 +1,9 @@
 //! The bytes of blobs, at random and as streams.
 
+pub mod compress;
+pub mod stream;
+pub mod tar_file;
+
 use std::sync::Arc;
 
 use crate::error::Result;

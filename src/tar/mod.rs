@@ -1,9 +1,9 @@
 //! Layer tars: reading them without trusting them, and writing them reproducibly.
 
 mod pax;
-mod reader;
+pub mod reader;
 mod sparse;
-mod writer;
+pub mod writer;
 
 pub use reader::TarReader;
 pub use writer::TarWriter;
