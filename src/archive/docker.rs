@@ -85,15 +85,14 @@ fn items(bundle: &Bundle) -> Result<Vec<Item>, Failure> {
         .document("manifest.json")?
         .ok_or_else(|| Failure::invalid("not a docker-archive: it has no manifest.json"))?;
     serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::invalid(format!("member manifest.json: {error}")))
+        .map_err(|error| Failure::invalid(format!("member \"manifest.json\": {error}")))
 }
 
 fn names(item: &Item) -> Result<Vec<Reference>, Failure> {
     let mut names = Vec::new();
     for tag in item.repo_tags.iter().flatten() {
-        let name = Reference::parse(tag).context(|| {
-            format!("member manifest.json: the name {}", tag.escape_debug())
-        })?;
+        let name = Reference::parse(tag)
+            .context(|| format!("member \"manifest.json\": the name {}", tag.escape_debug()))?;
         if !names.contains(&name) {
             names.push(name);
         }
@@ -112,7 +111,7 @@ fn digest_in(path: &str) -> Option<Digest> {
 fn candidate(bundle: &Bundle, item: &Item, names: Vec<Reference>) -> Result<Candidate, Failure> {
     let missing = |path: &str| {
         Failure::invalid(format!(
-            "member {}: manifest.json names it, but it is missing",
+            "member \"{}\": manifest.json names it, but it is missing",
             path.escape_debug()
         ))
     };
@@ -123,18 +122,18 @@ fn candidate(bundle: &Bundle, item: &Item, names: Vec<Reference>) -> Result<Cand
         && stated != Digest::of(&config)
     {
         return Err(Failure::invalid(format!(
-            "member {}: its contents have the digest {}",
+            "member \"{}\": its contents have the digest {}",
             item.config.escape_debug(),
             Digest::of(&config)
         )));
     }
     let paths = item.layers.as_deref().unwrap_or_default();
     let parsed = parse_config(&config, paths.len())
-        .context(|| format!("member {}", item.config.escape_debug()))?;
+        .context(|| format!("member \"{}\"", item.config.escape_debug()))?;
     let mut layers = Vec::with_capacity(paths.len());
     for (path, diff_id) in paths.iter().zip(&parsed.rootfs.diff_ids) {
         layers.push(CandidateLayer {
-            what: format!("member {}", path.escape_debug()),
+            what: format!("member \"{}\"", path.escape_debug()),
             part: Some(bundle.get(path)?.ok_or_else(|| missing(path))?),
             blob: None,
             diff_id: *diff_id,

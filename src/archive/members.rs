@@ -153,7 +153,8 @@ impl Members {
     /// [`Failure`] of kind `Invalid` when the name leaves the archive, is there twice, is a link
     /// to nowhere or in a circle, or is no regular file.
     pub fn get(&self, path: &str) -> Result<Option<Part>, Failure> {
-        let bad = |why: &str| Failure::invalid(format!("member {}: {why}", path.escape_debug()));
+        let bad =
+            |why: &str| Failure::invalid(format!("member \"{}\": {why}", path.escape_debug()));
         let mut at =
             resolve(b"", path.as_bytes()).ok_or_else(|| bad("the name leaves the archive"))?;
         for hop in 0..=HOPS_MAX {
@@ -203,7 +204,7 @@ impl Members {
             let size = match ours.size {
                 Some(size) if is_data(kind) => size,
                 _ if has_data(kind) => header.entry_size().map_err(|_| {
-                    Failure::invalid(format!("member {}: malformed size", shown(&name)))
+                    Failure::invalid(format!("member \"{}\": malformed size", shown(&name)))
                 })?,
                 _ => 0,
             };
@@ -212,7 +213,7 @@ impl Members {
                 .filter(|end| *end <= self.len)
                 .ok_or_else(|| {
                     Failure::invalid(format!(
-                        "truncated: member {} should have {size} bytes",
+                        "truncated: member \"{}\" should have {size} bytes",
                         shown(&name)
                     ))
                 })?;
@@ -221,7 +222,7 @@ impl Members {
                 self.extend(&mut extension, kind, at, size)
                     .context(|| format!("extension header at byte {at}"))?;
             } else if !kind.is_pax_global_extensions() {
-                last = format!("member {}", shown(&name));
+                last = format!("member \"{}\"", shown(&name));
                 self.insert(&name, &header, &ours, at, size)?;
             }
             at = end.next_multiple_of(BLOCK);
@@ -441,7 +442,7 @@ mod tests {
             ("../x", "the name leaves the archive"),
         ] {
             let error = members.get(name).err().unwrap().to_string();
-            assert_eq!(error, format!("member {name}: {why}"));
+            assert_eq!(error, format!("member \"{name}\": {why}"));
         }
     }
 
@@ -469,7 +470,7 @@ mod tests {
         assert!(text(&[1; 1024]).contains("not a tar archive"));
         assert_eq!(
             text(&whole[..1000]),
-            "truncated: member a should have 2000 bytes"
+            "truncated: member \"a\" should have 2000 bytes"
         );
         let mut flipped = whole.clone();
         flipped[3] ^= 1;

@@ -4,12 +4,17 @@
 //! directory); [`candidate`] finds the images in it by [`docker`] or [`oci`]; [`staging`] reads
 //! each layer once through [`ingest`]; and the store changes only when all of it is right.
 
+pub mod candidate;
+pub mod docker;
 pub mod expansion;
 pub mod members;
+pub mod oci;
 pub mod part;
 pub mod pipe;
 pub mod progress;
 pub mod staged;
+pub mod transport;
 
 pub use expansion::Limits;
 pub use progress::{Progress, Silent};
+pub use transport::Source;

@@ -27,7 +27,7 @@ pub fn images(bundle: &Bundle, select: Option<&str>) -> Result<Vec<Candidate>, F
         .document("index.json")?
         .ok_or_else(|| Failure::invalid("not an OCI layout: it has no index.json"))?;
     let index: Index = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::invalid(format!("member index.json: {error}")))?;
+        .map_err(|error| Failure::invalid(format!("member \"index.json\": {error}")))?;
     let mut found: Vec<Candidate> = Vec::new();
     for group in groups(&index.manifests, select)? {
         let chosen = choose(bundle, &group.members, 0)?;
@@ -59,14 +59,16 @@ fn check_layout(bundle: &Bundle) -> Result<(), Failure> {
         .document("oci-layout")?
         .ok_or_else(|| Failure::invalid("not an OCI layout: it has no file oci-layout"))?;
     let layout: serde_json::Value = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::invalid(format!("member oci-layout: {error}")))?;
+        .map_err(|error| Failure::invalid(format!("member \"oci-layout\": {error}")))?;
     match layout.get("imageLayoutVersion").and_then(|v| v.as_str()) {
         Some(version) if version.starts_with("1.") => Ok(()),
         Some(version) => Err(Failure::invalid(format!(
-            "member oci-layout: version {}, only 1 is known",
+            "member \"oci-layout\": version {}, only 1 is known",
             version.escape_debug()
         ))),
-        None => Err(Failure::invalid("member oci-layout: no imageLayoutVersion")),
+        None => Err(Failure::invalid(
+            "member \"oci-layout\": no imageLayoutVersion",
+        )),
     }
 }
 
@@ -87,14 +89,19 @@ pub fn name_of(descriptor: &Descriptor) -> Option<Reference> {
     if text.parse::<Digest>().is_ok() || Digest::from_hex(text).is_some() {
         return None;
     }
-    Reference::parse(text).ok().filter(|name| name.tag().is_some())
+    Reference::parse(text)
+        .ok()
+        .filter(|name| name.tag().is_some())
 }
 
 /// Whether `select` is what this descriptor is called.
 fn is_called(descriptor: &Descriptor, select: &str, parsed: Option<&Reference>) -> bool {
-    let spelled = [REF_NAME, CONTAINERD_NAME]
-        .iter()
-        .any(|key| descriptor.annotations.get(*key).is_some_and(|v| v == select));
+    let spelled = [REF_NAME, CONTAINERD_NAME].iter().any(|key| {
+        descriptor
+            .annotations
+            .get(*key)
+            .is_some_and(|v| v == select)
+    });
     spelled
         || descriptor.digest.to_string() == select
         || (parsed.is_some() && name_of(descriptor).as_ref() == parsed)
@@ -211,9 +218,8 @@ fn candidate(
         )));
     }
     let bytes = document(bundle, descriptor)?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::invalid(format!("manifest {}: {error}", descriptor.digest))
-    })?;
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::invalid(format!("manifest {}: {error}", descriptor.digest)))?;
     let config_type = manifest.config.media_type.as_str();
     if config_type != media_type::OCI_CONFIG && config_type != media_type::DOCKER_CONFIG {
         return Err(Failure::invalid(format!(

@@ -126,7 +126,7 @@ impl Bundle {
         };
         let bytes = part
             .document()
-            .context(|| format!("member {}", path.escape_debug()))?;
+            .context(|| format!("member \"{}\"", path.escape_debug()))?;
         Ok(Some(bytes))
     }
 }

@@ -264,7 +264,10 @@ fn build(intake: Intake) -> Result<Tree, Failure> {
     while let Some(member) = reader.next_member()? {
         let whole = member.kind == MemberKind::Regular && member.sparse.is_none();
         let key = match whole {
-            true => Some(content_key(reader.data(), &mut buffer)?),
+            true => Some(
+                content_key(reader.data(), &mut buffer)
+                    .context(|| format!("member \"{}\"", member.path.escape_ascii()))?,
+            ),
             false => None,
         };
         builder.add(&member, key)?;

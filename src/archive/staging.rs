@@ -34,7 +34,7 @@ enum Way {
     /// It is there.
     There(LayerInfo),
     /// It is to be read.
-    Read(Box<Reading>),
+    Read(Reading),
 }
 
 /// A layer to be read.
@@ -66,7 +66,7 @@ fn way(store: &Store, layer: &CandidateLayer) -> Result<Way, Failure> {
         }
         _ => return Err(Failure::invalid(format!("{}: it is missing", layer.what))),
     };
-    Ok(Way::Read(Box::new(Reading {
+    Ok(Way::Read(Reading {
         key: key_of(layer),
         what: layer.what.clone(),
         part,
@@ -80,7 +80,7 @@ fn way(store: &Store, layer: &CandidateLayer) -> Result<Way, Failure> {
             blob: !has_blob,
             tree: there.is_none(),
         },
-    })))
+    }))
 }
 
 /// An image whose layers are all there or staged.
@@ -118,7 +118,7 @@ impl<'a> Staging<'a> {
             chains: Vec::new(),
             images: Vec::new(),
         };
-        let mut readings: Vec<Box<Reading>> = Vec::new();
+        let mut readings: Vec<Reading> = Vec::new();
         for layer in images.iter().flat_map(|image| &image.layers) {
             let key = key_of(layer);
             if staging.known.contains_key(&key) || readings.iter().any(|r| r.key == key) {
@@ -140,7 +140,7 @@ impl<'a> Staging<'a> {
     /// Reads layers, some at a time. The first failure in their order is the one reported.
     fn read(
         &mut self,
-        readings: Vec<Box<Reading>>,
+        readings: Vec<Reading>,
         limits: Limits,
         progress: &dyn Progress,
     ) -> Result<(), Failure> {

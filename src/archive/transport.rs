@@ -129,7 +129,12 @@ impl Source {
     /// # Errors
     /// [`Failure`] of kind `NotFound`, `Invalid` or `System` that says what is wrong; the caller
     /// puts the source's name before it.
-    pub fn open(&self, tmp: &Path, limits: Limits, progress: &dyn Progress) -> Result<Bundle, Failure> {
+    pub fn open(
+        &self,
+        tmp: &Path,
+        limits: Limits,
+        progress: &dyn Progress,
+    ) -> Result<Bundle, Failure> {
         let Some(path) = self.path() else {
             return spool(Box::new(io::stdin()), tmp, limits, progress);
         };
@@ -146,7 +151,9 @@ impl Source {
             }
             (_, true) => return Err(Failure::invalid("a directory, not an archive")),
             (Source::OciDir { .. }, false) => {
-                return Err(Failure::invalid("not a directory; an archive is oci-archive:FILE"));
+                return Err(Failure::invalid(
+                    "not a directory; an archive is oci-archive:FILE",
+                ));
             }
             _ => {}
         }
@@ -217,7 +224,8 @@ fn copy_to_unnamed(
     tmp: &Path,
     progress: &dyn Progress,
 ) -> Result<File, Failure> {
-    let mut file = tempfile::tempfile_in(tmp).context(|| format!("make a file in {}", tmp.display()))?;
+    let mut file =
+        tempfile::tempfile_in(tmp).context(|| format!("make a file in {}", tmp.display()))?;
     let mut buffer = vec![0; BUFFER];
     let mut first = true;
     loop {
