@@ -1,1 +1,192 @@
-//! (to be written)
+//! The store: an OCI image layout that other tools read and write as it is, and beside it, below
+//! `strata/`, what is ours.
+//!
+//! ```text
+//! oci-layout  index.json  blobs/sha256/<hex>     the layout; blobs exactly as received
+//! strata/lock                                    flock: shared by writers, exclusive for gc
+//! strata/index.lock                              flock: held while index.json is replaced
+//! strata/layers/<diffID>.index .json             a layer's index, and what is known of it
+//! strata/layers/<diffID>.tar                     its uncompressed tar, if its blob is compressed
+//! strata/chains/<chainID>.index                  a stack's flattened index
+//! strata/containers/<id>/                        container.json, upper, work, mount.json, log
+//! strata/mounts/<id>                             flocked while an image is mounted by itself
+//! strata/tmp/                                    files on their way in
+//! ```
+//!
+//! Every change is a new file, synced, renamed into place, and its directory synced; killed at any
+//! instant, nothing that was reported done is lost, and what is half-done is not visible.
+
+mod atomic;
+mod blobs;
+pub mod containers;
+mod gc;
+pub mod layers;
+mod lock;
+pub mod names;
+mod pins;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use atomic::write_atomically;
+pub use blobs::BlobWriter;
+pub use lock::{FileLock, Lease};
+
+use crate::error::{Context, Failure, FailureKind};
+use crate::image::{ChainId, DiffId, Digest};
+
+/// The content of `oci-layout` (OCI image spec, image-layout.md).
+const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+const DIRS: [&str; 7] = [
+    "blobs/sha256",
+    "strata/layers",
+    "strata/chains",
+    "strata/containers",
+    "strata/mounts",
+    "strata/tmp",
+    "strata",
+];
+
+/// A store. Clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: Arc<PathBuf>,
+}
+
+impl Store {
+    /// Opens the store at `root`, which is made if it isn't there.
+    ///
+    /// # Errors
+    /// `Denied` or `System` when it can't be made or isn't writable; `Invalid` when the directory
+    /// holds something else.
+    pub fn open(root: &Path) -> Result<Self, Failure> {
+        let about = || format!("store {}", root.display());
+        let root = std::path::absolute(root).context(about)?;
+        let layout = root.join("oci-layout");
+        let foreign = || -> std::io::Result<bool> {
+            let ours = layout.exists() || root.join("strata").exists();
+            Ok(!ours && root.is_dir() && has_entries(&root)?)
+        };
+        if foreign().context(about)? {
+            return Err(Failure::invalid(format!(
+                "{} is not empty and no store: name another directory with --root",
+                root.display()
+            )));
+        }
+        for dir in DIRS {
+            std::fs::create_dir_all(root.join(dir)).map_err(|e| denied(&root, &e))?;
+        }
+        if !layout.exists() {
+            write_atomically(&layout, OCI_LAYOUT).context(about)?;
+        }
+        let store = Self {
+            root: Arc::new(root),
+        };
+        if !store.path("index.json").exists() {
+            store.change_index(|_| Ok(())).context(about)?;
+        }
+        Ok(store)
+    }
+
+    /// Where the store is when nothing else is said: `/var/lib/strata` for root,
+    /// `$XDG_DATA_HOME/strata` (`~/.local/share/strata`) for others.
+    #[must_use]
+    pub fn default_root() -> PathBuf {
+        if rustix::process::geteuid().is_root() {
+            return "/var/lib/strata".into();
+        }
+        let home =
+            || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/share");
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+        data.filter(|d| d.is_absolute())
+            .unwrap_or_else(home)
+            .join("strata")
+    }
+
+    /// The store's directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
+    /// For files on their way into the store: on its file system.
+    #[must_use]
+    pub fn tmp_dir(&self) -> PathBuf {
+        self.path("strata/tmp")
+    }
+
+    /// Where a blob is, or will be.
+    #[must_use]
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.path("blobs/sha256").join(digest.hex())
+    }
+
+    /// Where a layer's index is, or will be.
+    #[must_use]
+    pub fn layer_index_path(&self, layer: &DiffId) -> PathBuf {
+        self.path("strata/layers")
+            .join(format!("{}.index", layer.0.hex()))
+    }
+
+    /// Where the uncompressed copy of a layer's tar is, or will be.
+    #[must_use]
+    pub fn layer_tar_path(&self, layer: &DiffId) -> PathBuf {
+        self.path("strata/layers")
+            .join(format!("{}.tar", layer.0.hex()))
+    }
+
+    fn layer_info_path(&self, layer: &DiffId) -> PathBuf {
+        self.path("strata/layers")
+            .join(format!("{}.json", layer.0.hex()))
+    }
+
+    /// Where a stack's flattened index is, or will be.
+    #[must_use]
+    pub fn chain_path(&self, chain: &ChainId) -> PathBuf {
+        self.path("strata/chains")
+            .join(format!("{}.index", chain.0.hex()))
+    }
+
+    /// Makes renames into the store's directories last.
+    ///
+    /// # Errors
+    /// `System`
+    pub fn sync_dirs(&self) -> Result<(), Failure> {
+        for dir in ["blobs/sha256", "strata/layers", "strata/chains"] {
+            let path = self.path(dir);
+            File::open(&path)
+                .and_then(|d| d.sync_all())
+                .context(|| format!("sync {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn has_entries(dir: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::read_dir(dir)?.next().transpose()?.is_some())
+}
+
+fn denied(root: &Path, error: &std::io::Error) -> Failure {
+    let kind = match error.kind() {
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            FailureKind::Denied
+        }
+        _ => FailureKind::System,
+    };
+    Failure::new(
+        kind,
+        format!(
+            "store {}: {error}; name another with --root or STRATA_ROOT",
+            root.display()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests;
