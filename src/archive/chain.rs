@@ -73,6 +73,7 @@ pub fn ensure_image(
     image: &StoredImage,
     progress: &dyn Progress,
 ) -> Result<PathBuf, Failure> {
+    let _lease = store.lease()?;
     let layers = &image.config.rootfs.diff_ids;
     let blobs = &image.manifest_data.layers;
     if layers.len() != blobs.len() {

@@ -142,14 +142,15 @@ pub fn stage_layer(
     let Verified {
         blob: (digest, size),
         tar: (tar_digest, uncompressed_size),
-        builder,
+        tree,
     } = results.verdict(spec)?;
     let diff_id = DiffId(tar_digest);
-    let mut entries = 0;
-    let index = match builder {
-        Some(builder) => {
+    let (mut entries, mut content_size) = (0, 0);
+    let index = match tree {
+        Some(tree) => {
             let index = Staged::new_in(tmp)?;
-            entries = builder.finish(diff_id, index.path())?.entries;
+            entries = tree.builder.finish(diff_id, index.path())?.entries;
+            content_size = tree.content_size;
             index.sync()?;
             Some(index)
         }
@@ -163,6 +164,7 @@ pub fn stage_layer(
         size,
         uncompressed_size,
         entries,
+        content_size,
     };
     Ok(StagedLayer { info, blob, tar, index })
 }

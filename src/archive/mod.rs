@@ -9,12 +9,15 @@ pub mod docker;
 pub mod expansion;
 pub mod members;
 pub mod oci;
+pub mod outline;
 pub mod part;
 pub mod pipe;
 pub mod progress;
+pub mod save;
 pub mod staged;
 pub mod transport;
 
 pub use expansion::Limits;
 pub use progress::{Progress, Silent};
+pub use save::{SaveFormat, Saved, save, save_dir, save_file};
 pub use transport::Source;

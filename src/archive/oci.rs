@@ -6,11 +6,8 @@ use super::candidate::{Candidate, CandidateLayer, parse_config};
 use super::part::Bundle;
 use crate::error::{Context, Failure};
 use crate::image::{Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
+use crate::store::names::{CONTAINERD_NAME, REF_NAME};
 
-/// The annotation with the full name, as containerd and Docker write it.
-pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
-/// The annotation with the name or tag of the image spec.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Marks a manifest that only says something about another one (BuildKit's attestations).
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 /// How deep indexes may lie in indexes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::oci::{CONTAINERD_NAME, REF_NAME, path_of};
+use super::oci::path_of;
 use super::part::Part;
 use super::save::{Blob, Documents, SaveFormat, Saved};
 use crate::content::compress::GzipWriter;
@@ -14,7 +14,7 @@ use crate::content::stream::decoder;
 use crate::error::{Context, Failure};
 use crate::image::{Compression, Descriptor, Digest, Index, Manifest, Reference, media_type};
 use crate::store::Store;
-use crate::store::names::StoredImage;
+use crate::store::names::{StoredImage, with_name};
 
 /// The contents of an archive.
 pub struct Outline {
@@ -87,7 +87,9 @@ fn outgoing(store: &Store, specs: &[String]) -> Result<Vec<Outgoing>, Failure> {
     let mut found: Vec<Outgoing> = Vec::new();
     for spec in specs {
         let mut add = |image: StoredImage, name: Option<Reference>| {
-            let place = found.iter().position(|out| out.image.manifest == image.manifest);
+            let place = found
+                .iter()
+                .position(|out| out.image.manifest == image.manifest);
             let place = place.unwrap_or_else(|| {
                 let names = Vec::new();
                 found.push(Outgoing { image, names });
@@ -134,39 +136,21 @@ fn tags_of(store: &Store, name: &Reference) -> Result<Vec<(StoredImage, Referenc
 
 /// One descriptor for each name, or one without.
 fn descriptors(descriptor: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
-    let named = |name: &Reference| {
-        let mut descriptor = descriptor.clone();
-        let text = name.to_string();
-        if is_ref_name(&text) {
-            descriptor.annotations.insert(REF_NAME.to_owned(), text.clone());
-        }
-        descriptor.annotations.insert(CONTAINERD_NAME.to_owned(), text);
-        descriptor
-    };
     match names {
         [] => vec![descriptor.clone()],
-        _ => names.iter().map(named).collect(),
+        _ => names
+            .iter()
+            .map(|name| with_name(descriptor, Some(name)))
+            .collect(),
     }
 }
 
-/// Whether the image spec's grammar permits this as a `ref.name` (annotations.md): runs of letters
-/// and digits between single separators (or `--`), in components between slashes.
-#[must_use]
-pub fn is_ref_name(text: &str) -> bool {
-    let alphanumeric = |b: u8| b.is_ascii_alphanumeric();
-    text.split('/').all(|component| {
-        let bytes = component.as_bytes();
-        let ends = bytes.first().is_some_and(|b| alphanumeric(*b))
-            && bytes.last().is_some_and(|b| alphanumeric(*b));
-        let separators = component.split(|c: char| c.is_ascii_alphanumeric());
-        ends && separators
-            .filter(|run| !run.is_empty())
-            .all(|run| matches!(run, "-" | "." | "_" | ":" | "@" | "+" | "--"))
-    })
-}
-
 impl Outline {
-    fn document(&mut self, name: &'static str, value: &impl serde::Serialize) -> Result<(), Failure> {
+    fn document(
+        &mut self,
+        name: &'static str,
+        value: &impl serde::Serialize,
+    ) -> Result<(), Failure> {
         let bytes = to_json(value)?;
         self.documents.insert(name, bytes);
         Ok(())
@@ -217,11 +201,16 @@ impl Outline {
 
     /// Adds a layer compressed anew; its descriptor.
     fn as_gzip(&mut self, store: &Store, layer: &Descriptor) -> Result<Descriptor, Failure> {
-        let made = self.saved.rewritten.iter().find(|(from, _)| *from == layer.digest);
+        let made = self
+            .saved
+            .rewritten
+            .iter()
+            .find(|(from, _)| *from == layer.digest);
         let digest = match made {
             Some((_, digest)) => *digest,
             None => {
-                let part = recompress(store, layer).context(|| format!("layer {}", layer.digest))?;
+                let part =
+                    recompress(store, layer).context(|| format!("layer {}", layer.digest))?;
                 let mut hash = crate::content::stream::HashingReader::new(part.reader());
                 std::io::copy(&mut hash, &mut std::io::sink())?;
                 let (digest, _) = hash.finish();
@@ -254,19 +243,4 @@ fn recompress(store: &Store, layer: &Descriptor) -> Result<Part, Failure> {
 
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(value).map_err(|error| Failure::system(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ref_names_follow_the_grammar() {
-        for good in ["latest", "docker.io/library/busybox:latest", "a--b", "host:5000/x@y"] {
-            assert!(is_ref_name(good), "{good}");
-        }
-        for bad in ["", "a__b", "a---b", "-a", "a-", "a//b", "a b", "a/_b"] {
-            assert!(!is_ref_name(bad), "{bad}");
-        }
-    }
 }

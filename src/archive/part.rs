@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
@@ -112,7 +112,16 @@ impl Bundle {
     pub fn get(&self, path: &str) -> Result<Option<Part>, Failure> {
         match self {
             Bundle::Tar(members) => members.get(path),
-            Bundle::Dir(dir) => open(&dir.join(path)),
+            Bundle::Dir(dir) => {
+                let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+                if !Path::new(path).components().all(inside) {
+                    let path = path.escape_debug();
+                    return Err(Failure::invalid(format!(
+                        "member \"{path}\": the name leaves the directory"
+                    )));
+                }
+                open(&dir.join(path))
+            }
         }
     }
 

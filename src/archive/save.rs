@@ -95,7 +95,10 @@ pub fn save_file(
 ) -> Result<Saved, Failure> {
     let shown = || format!("write {}", path.display());
     // A device or a pipe is written to, not replaced.
-    if path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+    if path
+        .metadata()
+        .is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
+    {
         let mut file = File::options().write(true).open(path).context(shown)?;
         return save(store, images, format, &mut file, progress);
     }
@@ -189,7 +192,10 @@ fn write_tar(
 ) -> Result<(), Failure> {
     let mut tar = TarWriter::new(out);
     for dir in ["blobs", "blobs/sha256"] {
-        tar.append(&member(dir, MemberKind::Directory, 0), &mut std::io::empty())?;
+        tar.append(
+            &member(dir, MemberKind::Directory, 0),
+            &mut std::io::empty(),
+        )?;
     }
     for (digest, blob) in &outline.blobs {
         let member = member(
@@ -213,7 +219,11 @@ fn write_tar(
 fn member(path: &str, kind: MemberKind, size: u64) -> Member {
     Member {
         path: path.as_bytes().to_vec(),
-        perm: if kind == MemberKind::Directory { 0o755 } else { 0o644 },
+        perm: if kind == MemberKind::Directory {
+            0o755
+        } else {
+            0o644
+        },
         kind,
         uid: 0,
         gid: 0,

@@ -51,8 +51,15 @@ impl Stop {
 type Stage<'scope, T> = ScopedJoinHandle<'scope, Result<T, Failure>>;
 /// A digest, and of how many bytes.
 type Hashed = (Digest, u64);
+
 /// An index in the making.
-type Tree = Box<LayerBuilder>;
+#[derive(Default)]
+pub struct Tree {
+    /// What makes it.
+    pub builder: LayerBuilder,
+    /// Bytes in regular files so far.
+    pub content_size: u64,
+}
 
 /// The running threads.
 pub struct Stages<'scope> {
@@ -142,7 +149,7 @@ pub struct Verified {
     /// The uncompressed tar's digest and length.
     pub tar: Hashed,
     /// The index in the making, where one was wanted.
-    pub builder: Option<Tree>,
+    pub tree: Option<Tree>,
 }
 
 impl Results {
@@ -179,7 +186,7 @@ impl Results {
         Ok(Verified {
             blob,
             tar,
-            builder: self.tree?,
+            tree: self.tree?,
         })
     }
 }
@@ -259,7 +266,7 @@ fn decode(intake: Intake, mut fan: Fan, limits: Limits, stop: &Stop) -> Result<(
 /// what they find may be the better reason.
 fn build(intake: Intake) -> Result<Tree, Failure> {
     let mut reader = TarReader::new(intake);
-    let mut builder = Box::new(LayerBuilder::new());
+    let mut tree = Tree::default();
     let mut buffer = vec![0; 64 << 10];
     while let Some(member) = reader.next_member()? {
         let whole = member.kind == MemberKind::Regular && member.sparse.is_none();
@@ -270,9 +277,12 @@ fn build(intake: Intake) -> Result<Tree, Failure> {
             ),
             false => None,
         };
-        builder.add(&member, key)?;
+        if member.kind == MemberKind::Regular {
+            tree.content_size = tree.content_size.saturating_add(member.size);
+        }
+        tree.builder.add(&member, key)?;
     }
-    Ok(builder)
+    Ok(tree)
 }
 
 /// The blake3 of a file's bytes: the name of its contents.

@@ -16,8 +16,8 @@ use super::progress::Progress;
 use super::staged::Staged;
 use crate::error::{Context, Failure};
 use crate::image::{Descriptor, DiffId, Digest, Manifest, media_type};
-use crate::store::Store;
 use crate::store::layers::LayerInfo;
+use crate::store::{Lease, Store};
 
 /// How many layers are read at the same time: each keeps several threads busy by itself.
 const AT_ONCE: usize = 2;
@@ -94,6 +94,8 @@ struct StagedImage {
 /// Everything that a load is going to add.
 pub struct Staging<'a> {
     store: &'a Store,
+    /// Keeps what was found there from being collected.
+    lease: Lease,
     known: HashMap<LayerKey, LayerInfo>,
     layers: Vec<StagedLayer>,
     chains: Vec<StagedChain>,
@@ -113,6 +115,7 @@ impl<'a> Staging<'a> {
     ) -> Result<Self, Failure> {
         let mut staging = Self {
             store,
+            lease: store.lease()?,
             known: HashMap::new(),
             layers: Vec::new(),
             chains: Vec::new(),
@@ -144,6 +147,9 @@ impl<'a> Staging<'a> {
         limits: Limits,
         progress: &dyn Progress,
     ) -> Result<(), Failure> {
+        if readings.is_empty() {
+            return Ok(());
+        }
         let total = readings.iter().map(|reading| reading.part.size()).sum();
         let tmp = self.store.tmp_dir();
         let queue = Mutex::new(readings.into_iter().enumerate());
@@ -260,13 +266,6 @@ impl<'a> Staging<'a> {
     /// collected later.
     pub fn publish(self) -> Result<Vec<Loaded>, Failure> {
         let store = self.store;
-        let mut lease = store.lease()?;
-        for image in &self.images {
-            lease.add(&[image.loaded.manifest, image.loaded.id])?;
-        }
-        for info in self.known.values() {
-            lease.add(&[info.digest])?;
-        }
         for layer in self.layers {
             layer.publish(store)?;
         }
@@ -287,6 +286,7 @@ impl<'a> Staging<'a> {
             store.add_image(&image.descriptor, &image.loaded.names)?;
             loaded.push(image.loaded);
         }
+        drop(self.lease);
         Ok(loaded)
     }
 }
