@@ -47,11 +47,7 @@ pub fn chain_of(layers: &[DiffId]) -> ChainId {
 /// # Errors
 /// [`Failure`] of kind `Invalid` when the layers don't fit each other (a hard link to a file that
 /// none of them has), `System` when reading or writing fails.
-pub fn stage_chain(
-    tmp: &Path,
-    id: ChainId,
-    indexes: &[PathBuf],
-) -> Result<StagedChain, Failure> {
+pub fn stage_chain(tmp: &Path, id: ChainId, indexes: &[PathBuf]) -> Result<StagedChain, Failure> {
     let mut open = Vec::with_capacity(indexes.len());
     for path in indexes {
         open.push(Index::open(path).context(|| format!("open {}", path.display()))?);
@@ -106,7 +102,9 @@ pub fn ensure_image(
         let limits = Limits::default();
         let staged = stage_layer(&store.tmp_dir(), &mut reader, &spec, keep, limits, progress);
         progress.end();
-        staged.and_then(|layer| layer.publish(store)).context(what)?;
+        staged
+            .and_then(|layer| layer.publish(store))
+            .context(what)?;
     }
     ensure_chain(store, layers)
 }
@@ -119,7 +117,10 @@ pub fn ensure_chain(store: &Store, layers: &[DiffId]) -> Result<PathBuf, Failure
     let id = chain_of(layers);
     let path = store.chain_path(&id);
     if !path.exists() {
-        let indexes: Vec<_> = layers.iter().map(|layer| store.layer_index_path(layer)).collect();
+        let indexes: Vec<_> = layers
+            .iter()
+            .map(|layer| store.layer_index_path(layer))
+            .collect();
         stage_chain(&store.tmp_dir(), id, &indexes)?.publish(store)?;
         store.sync_dirs()?;
     }

@@ -101,7 +101,15 @@ pub fn ingest_layer(
         blob: true,
         tree: true,
     };
-    stage_layer(&store.tmp_dir(), reader, spec, keep, Limits::default(), progress)?.publish(store)
+    stage_layer(
+        &store.tmp_dir(),
+        reader,
+        spec,
+        keep,
+        Limits::default(),
+        progress,
+    )?
+    .publish(store)
 }
 
 /// Reads a layer once: verifies it, and writes what is to be kept of it into `tmp`.
@@ -124,7 +132,9 @@ pub fn stage_layer(
     let compression = sniff(start);
     let plain = compression == Compression::None;
     let blob = keep.blob.then(|| Staged::new_in(tmp)).transpose()?;
-    let tar = (keep.tree && !plain).then(|| Staged::new_in(tmp)).transpose()?;
+    let tar = (keep.tree && !plain)
+        .then(|| Staged::new_in(tmp))
+        .transpose()?;
     let plan = Plan {
         compression,
         blob: blob.as_ref(),
@@ -156,7 +166,10 @@ pub fn stage_layer(
         }
         None => None,
     };
-    let media_type = spec.media_type.clone().unwrap_or_else(|| compression.oci_layer().to_owned());
+    let media_type = spec
+        .media_type
+        .clone()
+        .unwrap_or_else(|| compression.oci_layer().to_owned());
     let info = LayerInfo {
         diff_id,
         digest,
@@ -166,5 +179,10 @@ pub fn stage_layer(
         entries,
         content_size,
     };
-    Ok(StagedLayer { info, blob, tar, index })
+    Ok(StagedLayer {
+        info,
+        blob,
+        tar,
+        index,
+    })
 }

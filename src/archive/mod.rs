@@ -5,8 +5,11 @@
 //! each layer once through [`ingest`]; and the store changes only when all of it is right.
 
 pub mod candidate;
+pub mod chain;
 pub mod docker;
 pub mod expansion;
+pub mod ingest;
+pub mod load;
 pub mod members;
 pub mod oci;
 pub mod outline;
@@ -15,9 +18,14 @@ pub mod pipe;
 pub mod progress;
 pub mod save;
 pub mod staged;
+pub mod stages;
+pub mod staging;
 pub mod transport;
 
+pub use chain::{ensure_chain, ensure_image};
 pub use expansion::Limits;
+pub use ingest::{LayerSpec, ingest_layer};
+pub use load::{LoadOptions, Loaded, load};
 pub use progress::{Progress, Silent};
 pub use save::{SaveFormat, Saved, save, save_dir, save_file};
 pub use transport::Source;

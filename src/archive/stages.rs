@@ -127,7 +127,9 @@ impl<'scope> Stages<'scope> {
 
 fn join<T>(stage: Stage<'_, T>) -> Result<T, Failure> {
     stage.join().unwrap_or_else(|_| {
-        Err(Failure::system("a thread of the load panicked: this is a bug"))
+        Err(Failure::system(
+            "a thread of the load panicked: this is a bug",
+        ))
     })
 }
 

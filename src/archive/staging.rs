@@ -218,7 +218,10 @@ impl<'a> Staging<'a> {
         let tmp = self.store.tmp_dir();
         let (bytes, kind) = match &image.manifest {
             Some((bytes, kind)) => (bytes.clone(), kind.clone()),
-            None => (self.manifest_of(image)?, media_type::OCI_MANIFEST.to_owned()),
+            None => (
+                self.manifest_of(image)?,
+                media_type::OCI_MANIFEST.to_owned(),
+            ),
         };
         let digest = Digest::of(&bytes);
         self.images.push(StagedImage {

@@ -4,6 +4,7 @@
 pub mod dir;
 mod dir_slots;
 pub mod format;
+pub mod image;
 pub(crate) mod place;
 
 use std::fs::File;

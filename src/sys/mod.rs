@@ -5,5 +5,6 @@ pub mod creds;
 pub mod dir;
 pub mod fd;
 pub mod handle;
+pub mod map;
 pub mod writeback;
 pub mod xattr;
