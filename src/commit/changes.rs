@@ -37,11 +37,18 @@ pub struct Change {
 /// # Errors
 /// `System` when a layer can't be read.
 pub fn changes(base: &Union, merged: &Union) -> Result<Vec<Change>, Failure> {
-    let mut walk = Walk { base, merged, changes: Vec::new() };
+    let mut walk = Walk {
+        base,
+        merged,
+        changes: Vec::new(),
+    };
     let (old, new) = (base.root(), merged.root());
     let stats = (base.getattr(&old)?, merged.getattr(&new)?);
     if attributes_differ(&stats.0, &stats.1) || walk.xattrs_differ(&old, &new)? {
-        let found = Found { node: Arc::clone(&new), stat: stats.1 };
+        let found = Found {
+            node: Arc::clone(&new),
+            stat: stats.1,
+        };
         walk.push(Vec::new(), ChangeKind::Modified, Some(found));
     }
     walk.directory(&[], Some(&old), &new)?;
@@ -69,7 +76,13 @@ impl Walk<'_> {
         let about = || format!("\"/{}\"", path.escape_ascii());
         let mut names: BTreeMap<NameBuf, (bool, bool)> = BTreeMap::new();
         if let Some(old) = old {
-            for entry in self.base.read_dir(old).context(|| "list").map_err(Failure::from)?.iter() {
+            for entry in self
+                .base
+                .read_dir(old)
+                .context(|| "list")
+                .map_err(Failure::from)?
+                .iter()
+            {
                 names.entry(entry.name.into()).or_default().0 = true;
             }
         }
@@ -86,8 +99,15 @@ impl Walk<'_> {
                 Some(old) if was => self.base.peek(old, &name).context(about)?,
                 _ => None,
             };
-            let now = if is { self.merged.peek(new, &name).context(about)? } else { None };
-            let ids = (before.as_ref().map(|f| f.node.id()), now.as_ref().map(|f| f.node.id()));
+            let now = if is {
+                self.merged.peek(new, &name).context(about)?
+            } else {
+                None
+            };
+            let ids = (
+                before.as_ref().map(|f| f.node.id()),
+                now.as_ref().map(|f| f.node.id()),
+            );
             self.entry(below, before, now)?;
             // Nodes that no change refers to are not kept.
             if let Some(id) = ids.0 {
@@ -187,7 +207,13 @@ impl Walk<'_> {
 
 fn attributes_differ(a: &Stat, b: &Stat) -> bool {
     let of = |s: &Stat| (s.kind, s.perm, s.uid, s.gid, s.mtime, s.rdev);
-    let links = |s: &Stat| if s.is_dir() { (0, 0) } else { (s.size, s.nlink) };
+    let links = |s: &Stat| {
+        if s.is_dir() {
+            (0, 0)
+        } else {
+            (s.size, s.nlink)
+        }
+    };
     of(a) != of(b) || links(a) != links(b)
 }
 
@@ -212,7 +238,9 @@ pub(super) fn xattrs(union: &Union, node: &Arc<Node>) -> Result<Xattrs, Failure>
 
 /// A file's contents, for reading.
 pub(super) fn contents(union: &Union, node: &Arc<Node>) -> Result<Contents, Failure> {
-    Ok(union.open(node, OpenFlags(libc::O_RDONLY), Caller::default())?.contents)
+    Ok(union
+        .open(node, OpenFlags(libc::O_RDONLY), Caller::default())?
+        .contents)
 }
 
 fn same_bytes(a: &Contents, b: &Contents, len: u64) -> Result<bool, Failure> {

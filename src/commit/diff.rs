@@ -27,5 +27,9 @@ pub fn diff(view: &View) -> Result<Vec<DiffLine>, Failure> {
         },
         path: [b"/", &change.path[..]].concat(),
     };
-    Ok(all.into_iter().filter(|c| !c.path.is_empty()).map(line).collect())
+    Ok(all
+        .into_iter()
+        .filter(|c| !c.path.is_empty())
+        .map(line)
+        .collect())
 }

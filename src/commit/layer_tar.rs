@@ -38,10 +38,17 @@ pub fn write<W: Write>(
     out: W,
     index: &mut LayerBuilder,
 ) -> Result<(W, Written), Failure> {
-    let mut layer =
-        Layer { union, tar: TarWriter::new(out), index, links: HashMap::new(), written: Written::default() };
+    let mut layer = Layer {
+        union,
+        tar: TarWriter::new(out),
+        index,
+        links: HashMap::new(),
+        written: Written::default(),
+    };
     for change in changes {
-        layer.change(change).context(|| format!("\"/{}\"", change.path.escape_ascii()))?;
+        layer
+            .change(change)
+            .context(|| format!("\"/{}\"", change.path.escape_ascii()))?;
     }
     layer.written.size = layer.tar.position() + 1024;
     Ok((layer.tar.finish()?, layer.written))
@@ -58,15 +65,24 @@ struct Layer<'u, W> {
 
 impl<W: Write> Layer<'_, W> {
     fn change(&mut self, change: &Change) -> Result<(), Failure> {
-        let name = change.path.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let name = change
+            .path
+            .rsplit(|b| *b == b'/')
+            .next()
+            .unwrap_or_default();
         if name.starts_with(WHITEOUT) {
             return Err(Failure::invalid(
                 "a name that starts with \".wh.\" can't be in a layer; rename or remove it",
             ));
         }
-        let Some(found) = &change.found else { return self.whiteout(&change.path) };
+        let Some(found) = &change.found else {
+            return self.whiteout(&change.path);
+        };
         let Some(kind) = self.kind_of(found, &change.path)? else {
-            log::warn!("\"/{}\": a socket can't be in a layer", change.path.escape_ascii());
+            log::warn!(
+                "\"/{}\": a socket can't be in a layer",
+                change.path.escape_ascii()
+            );
             return Ok(());
         };
         let mut member = member_of(&change.path, kind, &found.stat);
@@ -76,11 +92,18 @@ impl<W: Write> Layer<'_, W> {
         }
         let file = contents(self.union, &found.node)?;
         let before = file_state(&file)?;
-        let mut data = Hashed { file: &file, at: 0, end: member.size, hash: blake3::Hasher::new() };
+        let mut data = Hashed {
+            file: &file,
+            at: 0,
+            end: member.size,
+            hash: blake3::Hasher::new(),
+        };
         member.data_offset = self.tar.append(&member, &mut data)?;
         let key = *data.hash.finalize().as_bytes();
         if file_state(&file)? != before {
-            return Err(Failure::conflict("it is being written to; stop what writes and try again"));
+            return Err(Failure::conflict(
+                "it is being written to; stop what writes and try again",
+            ));
         }
         self.note(&member, Some(key))
     }
@@ -103,7 +126,11 @@ impl<W: Write> Layer<'_, W> {
             mtime: Timespec::default(),
             ctime: Timespec::default(),
         };
-        self.append(member_of(&hidden, MemberKind::Regular, &stat), &mut io::empty(), None)
+        self.append(
+            member_of(&hidden, MemberKind::Regular, &stat),
+            &mut io::empty(),
+            None,
+        )
     }
 
     /// What the object is in a tar; `None` for what can't be in one.
@@ -147,7 +174,11 @@ impl<W: Write> Layer<'_, W> {
 }
 
 fn member_of(path: &[u8], kind: MemberKind, stat: &Stat) -> Member {
-    let size = if kind == MemberKind::Regular { stat.size } else { 0 };
+    let size = if kind == MemberKind::Regular {
+        stat.size
+    } else {
+        0
+    };
     Member {
         path: path.to_vec(),
         kind,
@@ -177,7 +208,9 @@ impl Read for Hashed<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let want = left.min(buf.len());
-        let Some(space) = buf.get_mut(..want).filter(|s| !s.is_empty()) else { return Ok(0) };
+        let Some(space) = buf.get_mut(..want).filter(|s| !s.is_empty()) else {
+            return Ok(0);
+        };
         let n = read_at(self.file, space, self.at)?;
         self.hash.update(space.get(..n).unwrap_or_default());
         self.at += n as u64;

@@ -73,7 +73,11 @@ pub fn commit(
     }
     let _lease = store.lease()?;
     let mut layers: Vec<_> = image.manifest_data.layers.iter().map(as_oci).collect();
-    let layer = add_layer(store, view, options.compression.unwrap_or(Compression::Gzip))?;
+    let layer = add_layer(
+        store,
+        view,
+        options.compression.unwrap_or(Compression::Gzip),
+    )?;
     let empty_layer = layer.is_none();
     if let Some(info) = layer {
         config.rootfs.diff_ids.push(info.diff_id);
@@ -105,7 +109,9 @@ fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {
 /// A layer of a Docker manifest in an OCI one.
 fn as_oci(layer: &Descriptor) -> Descriptor {
     let mut layer = layer.clone();
-    if layer.media_type.starts_with("application/vnd.docker.image.rootfs.diff.")
+    if layer
+        .media_type
+        .starts_with("application/vnd.docker.image.rootfs.diff.")
         && let Some(compression) = Compression::from_media_type(&layer.media_type)
     {
         layer.media_type = compression.oci_layer().to_owned();
@@ -124,7 +130,13 @@ fn describe(
         None => time::now()?,
     });
     // Docker's records of the container that made the image below.
-    for key in ["container", "container_config", "docker_version", "id", "parent"] {
+    for key in [
+        "container",
+        "container_config",
+        "docker_version",
+        "id",
+        "parent",
+    ] {
         config.other.remove(key);
     }
     config.created = Some(created.clone());
@@ -174,7 +186,9 @@ fn write_layer(
             .tempfile_in(store.tmp_dir())
             .context(|| format!("make a file in {}", store.tmp_dir().display()))
     };
-    let copy = (compression != Compression::None).then(|| temp("tar-")).transpose()?;
+    let copy = (compression != Compression::None)
+        .then(|| temp("tar-"))
+        .transpose()?;
     let tee = Tee {
         hash: Sha256::new(),
         copy,
@@ -183,7 +197,9 @@ fn write_layer(
     let mut builder = LayerBuilder::new();
     let buffered = io::BufWriter::with_capacity(256 * 1024, tee);
     let (buffered, written) = layer_tar::write(merged, changes, buffered, &mut builder)?;
-    let tee = buffered.into_inner().map_err(|e| Failure::from(e.into_error()))?;
+    let tee = buffered
+        .into_inner()
+        .map_err(|e| Failure::from(e.into_error()))?;
     let diff_id = DiffId(Digest::from_bytes(tee.hash.finalize().into()));
     let index = temp("index-")?;
     builder.finish(diff_id, index.path())?;
@@ -209,7 +225,10 @@ fn write_layer(
 fn publish(file: NamedTempFile, to: &std::path::Path) -> Result<(), Failure> {
     let about = || format!("write {}", to.display());
     file.as_file().sync_data().context(about)?;
-    file.persist(to).map(drop).map_err(|e| Failure::from(e.error)).context(about)
+    file.persist(to)
+        .map(drop)
+        .map_err(|e| Failure::from(e.error))
+        .context(about)
 }
 
 struct Tee {

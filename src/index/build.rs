@@ -54,7 +54,8 @@ impl LayerBuilder {
     /// `Invalid`, naming the member: it is below something that is no directory, or a hard link to
     /// a directory, or the layer is too large.
     pub fn add(&mut self, member: &Member, key: Option<[u8; 32]>) -> Result<(), Failure> {
-        self.take(member, key).context(|| format!("member \"{}\"", member.path.escape_ascii()))
+        self.take(member, key)
+            .context(|| format!("member \"{}\"", member.path.escape_ascii()))
     }
 
     fn take(&mut self, member: &Member, key: Option<[u8; 32]>) -> Result<(), Failure> {
@@ -71,7 +72,13 @@ impl LayerBuilder {
         };
         let (dirs, name) = member.path.split_at_checked(split).unwrap_or_default();
         let dir = self.directory(dirs)?;
-        self.place(dir, name.strip_prefix(b"/").unwrap_or(name), member, key, ordinal)
+        self.place(
+            dir,
+            name.strip_prefix(b"/").unwrap_or(name),
+            member,
+            key,
+            ordinal,
+        )
     }
 
     fn root(&mut self, member: &Member) -> Result<(), Failure> {
@@ -103,7 +110,9 @@ impl LayerBuilder {
                         inode.marks |= REPLACES | OPAQUE;
                     }
                     let node = self.tree.add(inode)?;
-                    self.tree.entries_mut(at)?.insert(name.into(), Entry::Node(node));
+                    self.tree
+                        .entries_mut(at)?
+                        .insert(name.into(), Entry::Node(node));
                     node
                 }
             };
@@ -151,7 +160,9 @@ impl LayerBuilder {
             }
         }
         let node = self.tree.add(inode)?;
-        self.tree.entries_mut(dir)?.insert(name.into(), Entry::Node(node));
+        self.tree
+            .entries_mut(dir)?
+            .insert(name.into(), Entry::Node(node));
         Ok(())
     }
 
@@ -174,7 +185,9 @@ impl LayerBuilder {
                 }
             }
             _ => {
-                self.tree.entries_mut(dir)?.insert(hidden.into(), Entry::Whiteout);
+                self.tree
+                    .entries_mut(dir)?
+                    .insert(hidden.into(), Entry::Whiteout);
             }
         }
         Ok(())
@@ -198,15 +211,26 @@ impl LayerBuilder {
             }
             Some(node) => node,
             None => {
-                let payload = Payload::Target { offset: self.pools.add_target(target)? };
+                let payload = Payload::Target {
+                    offset: self.pools.add_target(target)?,
+                };
                 self.links.push((dir, name.into(), target.to_vec()));
                 let size = target.len() as u64;
-                let inode =
-                    Inode { kind: None, perm: 0, marks, ordinal, size, payload, ..Inode::implicit_dir() };
+                let inode = Inode {
+                    kind: None,
+                    perm: 0,
+                    marks,
+                    ordinal,
+                    size,
+                    payload,
+                    ..Inode::implicit_dir()
+                };
                 self.tree.add(inode)?
             }
         };
-        self.tree.entries_mut(dir)?.insert(name.into(), Entry::Node(node));
+        self.tree
+            .entries_mut(dir)?
+            .insert(name.into(), Entry::Node(node));
         Ok(())
     }
 
@@ -224,9 +248,10 @@ impl LayerBuilder {
             }
             MemberKind::CharDevice(rdev) => (FileType::CharDevice, Payload::Device(*rdev)),
             MemberKind::BlockDevice(rdev) => (FileType::BlockDevice, Payload::Device(*rdev)),
-            MemberKind::Directory => {
-                (FileType::Directory, Payload::Directory { first: 0, count: 0 })
-            }
+            MemberKind::Directory => (
+                FileType::Directory,
+                Payload::Directory { first: 0, count: 0 },
+            ),
             MemberKind::Fifo => (FileType::Fifo, Payload::Nothing),
             MemberKind::HardLink(_) => return Err(Failure::system("a hard link has no inode")),
         };
@@ -257,10 +282,14 @@ impl LayerBuilder {
     fn data_of(&mut self, member: &Member) -> Result<Payload, Failure> {
         let offset = member.data_offset;
         Ok(match &member.sparse {
-            None => Payload::Stored { offset, len: member.stored_size },
-            Some(map) => {
-                Payload::Sparse { offset, map: self.pools.add_sparse(map, member.stored_size)? }
-            }
+            None => Payload::Stored {
+                offset,
+                len: member.stored_size,
+            },
+            Some(map) => Payload::Sparse {
+                offset,
+                map: self.pools.add_sparse(map, member.stored_size)?,
+            },
         })
     }
 
@@ -271,17 +300,32 @@ impl LayerBuilder {
     pub fn finish(mut self, diff_id: DiffId, path: &Path) -> Result<LayerSummary, Failure> {
         // Targets that have come after their links.
         for (dir, name, target) in std::mem::take(&mut self.links) {
-            let Some(Entry::Node(link)) = self.tree.get(dir, &name)? else { continue };
+            let Some(Entry::Node(link)) = self.tree.get(dir, &name)? else {
+                continue;
+            };
             let waiting = self.tree.inode(link)?.kind.is_none();
-            if let Some(node) = self.tree.resolve(&target)?.filter(|n| waiting && *n != link)
-                && self.tree.inode(node)?.kind.is_some_and(|k| k != FileType::Directory)
+            if let Some(node) = self
+                .tree
+                .resolve(&target)?
+                .filter(|n| waiting && *n != link)
+                && self
+                    .tree
+                    .inode(node)?
+                    .kind
+                    .is_some_and(|k| k != FileType::Directory)
             {
                 self.tree.entries_mut(dir)?.insert(name, Entry::Node(node));
             }
         }
         let entries = u64::from(self.tree.number_implicit(self.next)?);
-        let row = LayerRow { diff_id: *diff_id.0.as_bytes(), entries, first_ino: FIRST_INO };
-        write_to(path, |out| self.tree.write(out, Scope::Layer, &[row], &self.pools))?;
+        let row = LayerRow {
+            diff_id: *diff_id.0.as_bytes(),
+            entries,
+            first_ino: FIRST_INO,
+        };
+        write_to(path, |out| {
+            self.tree.write(out, Scope::Layer, &[row], &self.pools)
+        })?;
         Ok(LayerSummary { entries })
     }
 }
@@ -292,10 +336,17 @@ pub(super) fn write_to<T>(
     write: impl FnOnce(&mut BufWriter<std::fs::File>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let about = || format!("write index {}", path.display());
-    let file = OpenOptions::new().write(true).truncate(true).open(path).context(about)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(path)
+        .context(about)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let written = write(&mut out).context(about)?;
-    let file = out.into_inner().map_err(|e| Failure::from(e.into_error())).context(about)?;
+    let file = out
+        .into_inner()
+        .map_err(|e| Failure::from(e.into_error()))
+        .context(about)?;
     file.sync_data().context(about)?;
     Ok(written)
 }

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::build::write_to;
-use super::format::{DirentKind, IMPLICIT, Inode, LayerRow, Names, OPAQUE, Payload, REPLACES, Scope};
+use super::format::{
+    DirentKind, IMPLICIT, Inode, LayerRow, Names, OPAQUE, Payload, REPLACES, Scope,
+};
 use super::reader::{Index, InodeNo, ROOT};
 use super::tree::{Entry, TREE_ROOT, Tree};
 use super::writer::{Pools, small};
@@ -21,7 +23,10 @@ const FIRST_INO: u64 = 2;
 /// `Invalid`, naming the member, for a hard link to what no layer below has; `System`, also for a
 /// damaged index.
 pub fn flatten(layers: &[Index], path: &Path) -> Result<(), Failure> {
-    let mut stack = Stack { tree: Tree::default(), pools: Pools::default() };
+    let mut stack = Stack {
+        tree: Tree::default(),
+        pools: Pools::default(),
+    };
     let mut rows: Vec<LayerRow> = Vec::new();
     let mut first_ino = FIRST_INO;
     for (place, layer) in layers.iter().enumerate() {
@@ -30,10 +35,21 @@ pub fn flatten(layers: &[Index], path: &Path) -> Result<(), Failure> {
         first_ino = first_ino
             .checked_add(row.entries)
             .ok_or_else(|| Failure::invalid("the image has too many objects"))?;
-        let mut apply = Apply { stack: &mut stack, layer, place: small(place)?, known: HashMap::new() };
-        apply.links().and_then(|()| apply.all()).context(|| format!("layer {}", place + 1))?;
+        let mut apply = Apply {
+            stack: &mut stack,
+            layer,
+            place: small(place)?,
+            known: HashMap::new(),
+        };
+        apply
+            .links()
+            .and_then(|()| apply.all())
+            .context(|| format!("layer {}", place + 1))?;
     }
-    write_to(path, |out| stack.tree.write(out, Scope::Chain, &rows, &stack.pools)).map(drop)
+    write_to(path, |out| {
+        stack.tree.write(out, Scope::Chain, &rows, &stack.pools)
+    })
+    .map(drop)
 }
 
 /// What the layers so far show.
@@ -66,7 +82,11 @@ impl Apply<'_> {
                 other => {
                     let name = self.layer.path_of(number)?;
                     let name: Vec<_> = name.iter().map(|n| n.to_string()).collect();
-                    let what = if other.is_some() { "is a directory" } else { "is in no layer" };
+                    let what = if other.is_some() {
+                        "is a directory"
+                    } else {
+                        "is in no layer"
+                    };
                     return Err(Failure::invalid(format!(
                         "member \"{}\": a hard link to \"{}\", which {what}",
                         name.join("/"),
@@ -97,7 +117,10 @@ impl Apply<'_> {
                     continue;
                 }
                 let node = self.object(number)?;
-                self.stack.tree.entries_mut(to)?.insert(name.into(), Entry::Node(node));
+                self.stack
+                    .tree
+                    .entries_mut(to)?
+                    .insert(name.into(), Entry::Node(node));
             }
         }
         Ok(())
@@ -115,7 +138,10 @@ impl Apply<'_> {
         }
         let inode = self.converted(&inode)?;
         let node = self.stack.tree.add(inode)?;
-        self.stack.tree.entries_mut(parent)?.insert(name.into(), Entry::Node(node));
+        self.stack
+            .tree
+            .entries_mut(parent)?
+            .insert(name.into(), Entry::Node(node));
         Ok(node)
     }
 
@@ -127,7 +153,11 @@ impl Apply<'_> {
         if inode.marks & IMPLICIT == 0 {
             let new = self.converted(inode)?;
             let old = self.stack.tree.inode_mut(there)?;
-            *old = Inode { layer: old.layer, ordinal: old.ordinal, ..new };
+            *old = Inode {
+                layer: old.layer,
+                ordinal: old.ordinal,
+                ..new
+            };
         }
         Ok(())
     }
@@ -151,13 +181,16 @@ impl Apply<'_> {
     fn converted(&mut self, inode: &Inode) -> Result<Inode, Failure> {
         let pools = &mut self.stack.pools;
         let payload = match inode.payload {
-            Payload::Target { .. } => {
-                Payload::Target { offset: pools.add_target(self.layer.target(inode)?)? }
-            }
+            Payload::Target { .. } => Payload::Target {
+                offset: pools.add_target(self.layer.target(inode)?)?,
+            },
             Payload::Sparse { offset, .. } => {
                 let map = self.layer.sparse_map(inode)?;
                 let map = map.ok_or_else(|| Failure::system("a sparse file without its map"))?;
-                Payload::Sparse { offset, map: pools.add_sparse(&map.segments, map.stored)? }
+                Payload::Sparse {
+                    offset,
+                    map: pools.add_sparse(&map.segments, map.stored)?,
+                }
             }
             other => other,
         };

@@ -594,7 +594,10 @@ mod tests {
             },
             names: Names::Several(9),
             size: 1 << 40,
-            payload: Payload::Sparse { offset: 512, map: 8 },
+            payload: Payload::Sparse {
+                offset: 512,
+                map: 8,
+            },
             key: Some([3; 32]),
             marks: REPLACES,
             ..Inode::implicit_dir()

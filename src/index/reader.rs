@@ -108,8 +108,17 @@ impl Index {
         if header.file_len != file_len || map.bytes().len() as u64 != file_len || map.failed() {
             return Err(damaged("its length is not what its header says"));
         }
-        let [layers, inodes, dirents, names, xattrs, targets, sparse, aliases, checksums] =
-            header.sections;
+        let [
+            layers,
+            inodes,
+            dirents,
+            names,
+            xattrs,
+            targets,
+            sparse,
+            aliases,
+            checksums,
+        ] = header.sections;
         let sections = Sections {
             layers,
             inodes,
@@ -133,7 +142,11 @@ impl Index {
             && inodes.len > 0
             && fits(dirents, DIRENT_LEN)
             && fits(names, 1)
-            && [xattrs, targets, sparse].iter().all(|s| fits(*s, 1) || s.len >= u64::from(NONE) && s.end().is_some_and(|end| end <= checksums.offset))
+            && [xattrs, targets, sparse].iter().all(|s| {
+                fits(*s, 1)
+                    || s.len >= u64::from(NONE)
+                        && s.end().is_some_and(|end| end <= checksums.offset)
+            })
             && fits(aliases, 4))
         {
             return Err(damaged("malformed section table"));
@@ -418,7 +431,11 @@ impl Index {
     ///
     /// # Errors
     /// `EIO` when the index is damaged.
-    pub fn xattrs<'a>(&'a self, inode: &Inode, mut each: impl FnMut(&'a [u8], &'a [u8])) -> Result<()> {
+    pub fn xattrs<'a>(
+        &'a self,
+        inode: &Inode,
+        mut each: impl FnMut(&'a [u8], &'a [u8]),
+    ) -> Result<()> {
         let Some(reference) = inode.xattrs.checked_sub(1) else {
             return Ok(());
         };
@@ -427,7 +444,8 @@ impl Index {
         at += 4;
         for _ in 0..count.unwrap_or(0) {
             let mut fields = self.fields(self.sections.xattrs, at, 8)?;
-            let (Some([name_len, ..]), Some(value_len)) = (fields.array::<4>(), fields.u32()) else {
+            let (Some([name_len, ..]), Some(value_len)) = (fields.array::<4>(), fields.u32())
+            else {
                 return Err(self.damaged("malformed attribute set"));
             };
             let (name_len, value_len) = (u64::from(name_len), u64::from(value_len));
@@ -445,7 +463,9 @@ impl Index {
             return Ok(&[]);
         };
         let mut len = 4;
-        self.xattrs(inode, |name, value| len += 8 + (name.len() + value.len()) as u64)?;
+        self.xattrs(inode, |name, value| {
+            len += 8 + (name.len() + value.len()) as u64
+        })?;
         self.bytes(self.sections.xattrs, u64::from(reference) * 8, len)
     }
 
@@ -569,7 +589,9 @@ impl Index {
     }
 
     fn check_page(&self, page: u64) -> Result<()> {
-        let word = usize::try_from(page / 64).ok().and_then(|word| self.checked.get(word));
+        let word = usize::try_from(page / 64)
+            .ok()
+            .and_then(|word| self.checked.get(word));
         let word = word.ok_or_else(|| self.damaged("a page without a checksum"))?;
         let bit = 1 << (page % 64);
         if word.load(Ordering::Relaxed) & bit != 0 {
@@ -628,7 +650,10 @@ impl<'a> Iterator for Children<'a> {
             .dirent_row(number)
             .and_then(|row| self.index.checked_dirent(self.dir, number, &row))
             .and_then(|dirent| {
-                if self.before.is_some_and(|before| before.as_bytes() >= dirent.name.as_bytes()) {
+                if self
+                    .before
+                    .is_some_and(|before| before.as_bytes() >= dirent.name.as_bytes())
+                {
                     return Err(self.index.damaged("names are not in order"));
                 }
                 self.before = Some(dirent.name);

@@ -30,7 +30,11 @@ fn member(path: &str, kind: MemberKind) -> Member {
 }
 
 fn file(path: &str, size: u64) -> Member {
-    Member { size, stored_size: size, ..member(path, MemberKind::Regular) }
+    Member {
+        size,
+        stored_size: size,
+        ..member(path, MemberKind::Regular)
+    }
 }
 
 fn dir(path: &str) -> Member {
@@ -62,8 +66,10 @@ impl Files {
 
     fn stack(&self, layers: &[Vec<Member>]) -> Result<Index, crate::error::Failure> {
         let names = (0..layers.len()).map(|i| format!("layer{i}"));
-        let indexes: Result<Vec<_>, _> =
-            names.zip(layers).map(|(name, members)| self.layer(&name, members)).collect();
+        let indexes: Result<Vec<_>, _> = names
+            .zip(layers)
+            .map(|(name, members)| self.layer(&name, members))
+            .collect();
         let path = self.path("chain");
         flatten(&indexes?, &path)?;
         let index = Index::open(&path)?;
@@ -91,24 +97,42 @@ fn listing(index: &Index) -> BTreeMap<String, String> {
             let inode = index.inode(number).unwrap();
             let stat = index.stat(number, &inode).unwrap();
             let size = if stat.is_dir() { 0 } else { stat.size };
-            all.insert(below.clone(), format!("{:?} {size} {}", stat.kind, stat.nlink));
+            all.insert(
+                below.clone(),
+                format!("{:?} {size} {}", stat.kind, stat.nlink),
+            );
             if stat.is_dir() {
                 queue.push((below, number));
             }
-            assert_eq!(index.lookup(dirent.parent, dirent.name.as_bytes()).unwrap().unwrap().inode, Some(number));
+            assert_eq!(
+                index
+                    .lookup(dirent.parent, dirent.name.as_bytes())
+                    .unwrap()
+                    .unwrap()
+                    .inode,
+                Some(number)
+            );
         }
     }
     all
 }
 
 fn shown(index: &Index) -> Vec<String> {
-    listing(index).into_iter().map(|(path, what)| format!("{path} {what}")).collect()
+    listing(index)
+        .into_iter()
+        .map(|(path, what)| format!("{path} {what}"))
+        .collect()
 }
 
 #[test]
 fn a_layer_in_any_order_with_implicit_parents() {
     let f = files();
-    let members = [link("z/l", "a/f"), file("a/f", 7), file("a/b/c/d", 1), dir("a")];
+    let members = [
+        link("z/l", "a/f"),
+        file("a/f", 7),
+        file("a/b/c/d", 1),
+        dir("a"),
+    ];
     let index = f.layer("l", &members).unwrap();
     assert_eq!(
         shown(&index),
@@ -124,7 +148,12 @@ fn a_layer_in_any_order_with_implicit_parents() {
     );
     let find = |path: &str| {
         path.split('/').fold(ROOT, |at, name| {
-            index.lookup(at, name.as_bytes()).unwrap().unwrap().inode.unwrap()
+            index
+                .lookup(at, name.as_bytes())
+                .unwrap()
+                .unwrap()
+                .inode
+                .unwrap()
         })
     };
     let a = index.inode(find("a")).unwrap();
@@ -132,17 +161,40 @@ fn a_layer_in_any_order_with_implicit_parents() {
     let implicit = index.inode(find("a/b")).unwrap();
     assert_eq!((implicit.perm, implicit.uid), (0o755, 0));
     let f = index.inode(find("a/f")).unwrap();
-    let names: Vec<_> = index.names_of(find("z/l"), &f).unwrap().iter().map(|d| d.name.to_string()).collect();
+    let names: Vec<_> = index
+        .names_of(find("z/l"), &f)
+        .unwrap()
+        .iter()
+        .map(|d| d.name.to_string())
+        .collect();
     assert_eq!(names.len(), 2);
-    assert_eq!(index.layer(0).unwrap().entries, 4 + 3, "members, then implicit parents");
-    let path: Vec<_> = index.path_of(find("a/b/c")).unwrap().iter().map(|n| n.to_string()).collect();
+    assert_eq!(
+        index.layer(0).unwrap().entries,
+        4 + 3,
+        "members, then implicit parents"
+    );
+    let path: Vec<_> = index
+        .path_of(find("a/b/c"))
+        .unwrap()
+        .iter()
+        .map(|n| n.to_string())
+        .collect();
     assert_eq!(path, ["a", "b", "c"]);
 }
 
 #[test]
 fn whiteouts_opaque_directories_and_replacements() {
     let f = files();
-    let bottom = vec![dir("d"), file("d/a", 1), file("d/b", 2), dir("o"), file("o/x", 3), file("f", 4), dir("g"), file("g/y", 5)];
+    let bottom = vec![
+        dir("d"),
+        file("d/a", 1),
+        file("d/b", 2),
+        dir("o"),
+        file("o/x", 3),
+        file("f", 4),
+        dir("g"),
+        file("g/y", 5),
+    ];
     let top = vec![
         file("d/.wh.a", 0),
         file("o/.wh..wh..opq", 0),
@@ -170,8 +222,16 @@ fn whiteouts_opaque_directories_and_replacements() {
 #[test]
 fn hard_links_across_layers_and_the_numbers_of_merged_directories() {
     let f = files();
-    let stack = f.stack(&[vec![dir("d"), file("d/a", 9)], vec![link("d/b", "d/a"), dir("d")]]).unwrap();
-    assert_eq!(shown(&stack), ["/d Directory 0 2", "/d/a Regular 9 2", "/d/b Regular 9 2"]);
+    let stack = f
+        .stack(&[
+            vec![dir("d"), file("d/a", 9)],
+            vec![link("d/b", "d/a"), dir("d")],
+        ])
+        .unwrap();
+    assert_eq!(
+        shown(&stack),
+        ["/d Directory 0 2", "/d/a Regular 9 2", "/d/b Regular 9 2"]
+    );
     let d = stack.lookup(ROOT, b"d").unwrap().unwrap().inode.unwrap();
     let a = stack.lookup(d, b"a").unwrap().unwrap().inode.unwrap();
     assert_eq!(stack.lookup(d, b"b").unwrap().unwrap().inode, Some(a));
@@ -183,8 +243,15 @@ fn hard_links_across_layers_and_the_numbers_of_merged_directories() {
         (vec![link("b", "d")], "is a directory"),
         (vec![link("b", "b")], "is in no layer"),
     ] {
-        let error = f.stack(&[vec![dir("d")], members]).map(drop).unwrap_err().to_string();
-        assert!(error.contains(reason) && error.contains("member \"b\""), "{error}");
+        let error = f
+            .stack(&[vec![dir("d")], members])
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(reason) && error.contains("member \"b\""),
+            "{error}"
+        );
     }
 }
 
@@ -207,33 +274,61 @@ fn what_makes_no_sense_is_refused() {
 fn details_survive_flattening() {
     let f = files();
     let mut sparse = file("s", 10_000);
-    sparse.sparse = Some(vec![Segment { offset: 100, len: 5, stored: 0 }]);
+    sparse.sparse = Some(vec![Segment {
+        offset: 100,
+        len: 5,
+        stored: 0,
+    }]);
     sparse.stored_size = 512;
-    sparse.xattrs = vec![(b"security.capability".into(), vec![1, 2, 3]), (b"user.x".into(), vec![])];
+    sparse.xattrs = vec![
+        (b"security.capability".into(), vec![1, 2, 3]),
+        (b"user.x".into(), vec![]),
+    ];
     let symlink = member("l", MemberKind::Symlink(b"../\xff".into()));
     let device = member("c", MemberKind::CharDevice(rustix::fs::makedev(10, 200)));
-    let stack = f.stack(&[vec![file("f", 1)], vec![sparse, symlink, device]]).unwrap();
+    let stack = f
+        .stack(&[vec![file("f", 1)], vec![sparse, symlink, device]])
+        .unwrap();
     let get = |name: &str| {
-        let number = stack.lookup(ROOT, name.as_bytes()).unwrap().unwrap().inode.unwrap();
+        let number = stack
+            .lookup(ROOT, name.as_bytes())
+            .unwrap()
+            .unwrap()
+            .inode
+            .unwrap();
         (number, stack.inode(number).unwrap())
     };
     let (_, s) = get("s");
     let map = stack.sparse_map(&s).unwrap().unwrap();
-    assert_eq!(map.segments, [Segment { offset: 100, len: 5, stored: 0 }]);
+    assert_eq!(
+        map.segments,
+        [Segment {
+            offset: 100,
+            len: 5,
+            stored: 0
+        }]
+    );
     let mut xattrs = Vec::new();
-    stack.xattrs(&s, |n, v| xattrs.push((n.to_vec(), v.to_vec()))).unwrap();
+    stack
+        .xattrs(&s, |n, v| xattrs.push((n.to_vec(), v.to_vec())))
+        .unwrap();
     assert_eq!(xattrs.len(), 2);
     assert_eq!(xattrs[0].1, [1, 2, 3]);
     assert_eq!(stack.target(&get("l").1).unwrap(), b"../\xff");
     let (number, device) = get("c");
-    assert_eq!(stack.stat(number, &device).unwrap().rdev, rustix::fs::makedev(10, 200));
+    assert_eq!(
+        stack.stat(number, &device).unwrap().rdev,
+        rustix::fs::makedev(10, 200)
+    );
     assert_eq!(device.layer, 1);
 }
 
 #[test]
 fn damage_is_an_error_wherever_it_is() {
     let f = files();
-    let members: Vec<_> = (0..300).map(|i| file(&format!("dir{}/file{i}", i % 7), i)).collect();
+    let members: Vec<_> = (0..300)
+        .map(|i| file(&format!("dir{}/file{i}", i % 7), i))
+        .collect();
     f.stack(&[members]).unwrap();
     let path = f.0.path().join("chain");
     let good = std::fs::read(&path).unwrap();
@@ -259,7 +354,10 @@ fn damage_is_an_error_wherever_it_is() {
     }
     for len in [0, 10, 4095, 4096, good.len() / 2, good.len() - 1] {
         std::fs::write(f.0.path().join("bad"), &good[..len]).unwrap();
-        assert!(Index::open(&f.0.path().join("bad")).is_err(), "cut to {len}");
+        assert!(
+            Index::open(&f.0.path().join("bad")).is_err(),
+            "cut to {len}"
+        );
     }
 }
 
@@ -268,13 +366,22 @@ fn a_hundred_thousand_entries() {
     let f = files();
     let mut builder = LayerBuilder::new();
     for i in 0..100_000_u32 {
-        builder.add(&file(&format!("d{}/e{}/f{i}", i % 100, i % 1000), 1), None).unwrap();
+        builder
+            .add(&file(&format!("d{}/e{}/f{i}", i % 100, i % 1000), 1), None)
+            .unwrap();
     }
     let path = f.path("big");
     builder.finish(DiffId(Digest::of(b"")), &path).unwrap();
     let index = Index::open(&path).unwrap();
     assert_eq!(index.inode_count(), 1 + 100 + 1000 + 100_000);
-    let at = |dir, name: &str| index.lookup(dir, name.as_bytes()).unwrap().unwrap().inode.unwrap();
+    let at = |dir, name: &str| {
+        index
+            .lookup(dir, name.as_bytes())
+            .unwrap()
+            .unwrap()
+            .inode
+            .unwrap()
+    };
     let e = at(at(ROOT, "d42"), "e542");
     assert!(index.lookup(e, b"f542").unwrap().is_some());
     assert!(index.lookup(e, b"f543").unwrap().is_none());
@@ -309,7 +416,9 @@ fn consistent(ops: &[Op]) -> bool {
     let leaf = |op: &Op| matches!(op, Op::File(..) | Op::Whiteout(_));
     ops.iter().enumerate().all(|(i, a)| {
         ops.iter().enumerate().all(|(j, b)| {
-            i == j || (touched(a) != touched(b) && !(leaf(a) && touched(b).starts_with(&format!("{}/", touched(a)))))
+            i == j
+                || (touched(a) != touched(b)
+                    && !(leaf(a) && touched(b).starts_with(&format!("{}/", touched(a)))))
         })
     })
 }
@@ -347,7 +456,11 @@ fn model(layers: &[Vec<Op>]) -> BTreeMap<String, u64> {
                 if !parent.is_empty() && tree.get(&parent) != Some(&DIR) {
                     tree.insert(parent.clone(), DIR);
                 }
-                parent = if parent.is_empty() { part.into() } else { format!("{parent}/{part}") };
+                parent = if parent.is_empty() {
+                    part.into()
+                } else {
+                    format!("{parent}/{part}")
+                };
             }
             if what != DIR {
                 clear(&mut tree, &path);

@@ -36,7 +36,10 @@ pub(super) const TREE_ROOT: u32 = 0;
 impl Default for Tree {
     fn default() -> Self {
         let mut tree = Self { nodes: Vec::new() };
-        tree.nodes.push(Node { inode: Inode::implicit_dir(), entries: Some(Box::default()) });
+        tree.nodes.push(Node {
+            inode: Inode::implicit_dir(),
+            entries: Some(Box::default()),
+        });
         tree
     }
 }
@@ -50,7 +53,9 @@ impl Tree {
     }
 
     fn node(&self, node: u32) -> Result<&Node, Failure> {
-        self.nodes.get(node as usize).ok_or_else(|| Failure::system("a node that isn't there"))
+        self.nodes
+            .get(node as usize)
+            .ok_or_else(|| Failure::system("a node that isn't there"))
     }
 
     pub fn inode(&self, node: u32) -> Result<&Inode, Failure> {
@@ -59,7 +64,9 @@ impl Tree {
 
     pub fn inode_mut(&mut self, node: u32) -> Result<&mut Inode, Failure> {
         let node = self.nodes.get_mut(node as usize);
-        Ok(&mut node.ok_or_else(|| Failure::system("a node that isn't there"))?.inode)
+        Ok(&mut node
+            .ok_or_else(|| Failure::system("a node that isn't there"))?
+            .inode)
     }
 
     pub fn get(&self, dir: u32, name: &[u8]) -> Result<Option<Entry>, Failure> {
@@ -68,7 +75,10 @@ impl Tree {
     }
 
     pub fn entries_mut(&mut self, dir: u32) -> Result<&mut Entries, Failure> {
-        let entries = self.nodes.get_mut(dir as usize).and_then(|n| n.entries.as_deref_mut());
+        let entries = self
+            .nodes
+            .get_mut(dir as usize)
+            .and_then(|n| n.entries.as_deref_mut());
         entries.ok_or_else(|| Failure::system("a directory that is none"))
     }
 
@@ -90,7 +100,9 @@ impl Tree {
             let inode = self.inode_mut(node)?;
             if inode.ordinal == NONE && node != TREE_ROOT {
                 inode.ordinal = next;
-                next = next.checked_add(1).ok_or_else(|| Failure::invalid("too many objects"))?;
+                next = next
+                    .checked_add(1)
+                    .ok_or_else(|| Failure::invalid("too many objects"))?;
             }
         }
         Ok(next)
@@ -143,7 +155,8 @@ impl Tree {
         let mut aliases = Vec::new();
         for node in &order {
             bytes.clear();
-            self.finished(*node, &names, &mut aliases)?.encode(&mut bytes);
+            self.finished(*node, &names, &mut aliases)?
+                .encode(&mut bytes);
             debug_assert_eq!(bytes.len() as u64, INODE_LEN);
             writer.put(&bytes).context(about)?;
         }
@@ -170,7 +183,9 @@ impl Tree {
     ) -> Result<NameTable, Failure> {
         let mut table = NameTable::default();
         for (number, dir) in (0_u32..).zip(order) {
-            let Some(entries) = &self.node(*dir)?.entries else { continue };
+            let Some(entries) = &self.node(*dir)?.entries else {
+                continue;
+            };
             let first = small(table.rows.len())?;
             let mut subdirs = 0;
             for (name, entry) in entries.iter() {
@@ -189,7 +204,13 @@ impl Tree {
                 };
                 let name_len = u8::try_from(name.len())
                     .map_err(|_| Failure::invalid("a name over 255 bytes"))?;
-                let row = DirentRow { name: small(table.text.len())?, name_len, inode, parent: number, kind };
+                let row = DirentRow {
+                    name: small(table.text.len())?,
+                    name_len,
+                    inode,
+                    parent: number,
+                    kind,
+                };
                 table.rows.push(row);
                 table.text.extend_from_slice(name);
             }
@@ -220,7 +241,10 @@ impl Tree {
         };
         inode.nlink = small(dirents.len())?;
         if let Some((first, count, subdirs)) = names.dirs.get(&node) {
-            inode.payload = Payload::Directory { first: *first, count: *count };
+            inode.payload = Payload::Directory {
+                first: *first,
+                count: *count,
+            };
             inode.nlink = 2 + subdirs;
         }
         Ok(inode)

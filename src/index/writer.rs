@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io::{self, Seek, SeekFrom, Write};
 
 use crate::error::{Context as _, Failure};
-use crate::index::format::{ALIGN, Extent, HEADER_LEN, Header, PAGE_LEN, SECTIONS, Scope, put, put64};
+use crate::index::format::{
+    ALIGN, Extent, HEADER_LEN, Header, PAGE_LEN, SECTIONS, Scope, put, put64,
+};
 use crate::tar::Segment;
 
 /// A limit on what hostile layers can make us hold in memory, for each kind of variable data.
@@ -31,7 +33,9 @@ impl Pools {
             let name_len = u8::try_from(name.len())
                 .ok()
                 .filter(|len| *len > 0)
-                .ok_or_else(|| Failure::invalid("an extended attribute's name is not 1 to 255 bytes"))?;
+                .ok_or_else(|| {
+                    Failure::invalid("an extended attribute's name is not 1 to 255 bytes")
+                })?;
             bytes.extend_from_slice(&[name_len, 0, 0, 0]);
             put(&mut bytes, small(value.len())?);
             bytes.extend_from_slice(name);
@@ -64,7 +68,11 @@ impl Pools {
 
     /// Stores a sparse map; gives its offset.
     pub fn add_sparse(&mut self, segments: &[Segment], stored: u64) -> Result<u64, Failure> {
-        limit(&self.sparse, segments.len().saturating_mul(24), "sparse maps")?;
+        limit(
+            &self.sparse,
+            segments.len().saturating_mul(24),
+            "sparse maps",
+        )?;
         let offset = self.sparse.len() as u64;
         put64(&mut self.sparse, segments.len() as u64);
         put64(&mut self.sparse, stored);
@@ -181,7 +189,11 @@ impl<W: Write + Seek> IndexWriter<W> {
         if !self.page.is_empty() {
             self.flush_page()?;
         }
-        let table: Vec<u8> = self.pages.iter().flat_map(|crc| crc.to_le_bytes()).collect();
+        let table: Vec<u8> = self
+            .pages
+            .iter()
+            .flat_map(|crc| crc.to_le_bytes())
+            .collect();
         self.out.write_all(&table)?;
         self.written += table.len() as u64;
         self.close_section();

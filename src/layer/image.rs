@@ -53,7 +53,10 @@ impl ImageLayer {
 
     fn node_entry(&self, number: InodeNo) -> Result<NodeEntry> {
         let inode = self.index.inode(number)?;
-        let marks = Marks { opaque: inode.marks & OPAQUE != 0, ..Marks::default() };
+        let marks = Marks {
+            opaque: inode.marks & OPAQUE != 0,
+            ..Marks::default()
+        };
         Ok(NodeEntry {
             node: LayerNode(number.0.into()),
             stat: self.index.stat(number, &inode)?,
@@ -63,7 +66,9 @@ impl ImageLayer {
 }
 
 fn number(node: LayerNode) -> Result<InodeNo> {
-    u32::try_from(node.0).map(InodeNo).map_err(|_| Error::new(Errno::ESTALE))
+    u32::try_from(node.0)
+        .map(InodeNo)
+        .map_err(|_| Error::new(Errno::ESTALE))
 }
 
 impl Layer for ImageLayer {
@@ -94,7 +99,11 @@ impl Layer for ImageLayer {
                 Some(number) => self.index.ino(number, &self.index.inode(number)?)?,
                 None => 0,
             };
-            each(DirItem { name: dirent.name, kind, ino })?;
+            each(DirItem {
+                name: dirent.name,
+                kind,
+                ino,
+            })?;
         }
         Ok(())
     }
@@ -111,17 +120,21 @@ impl Layer for ImageLayer {
 
     fn xattr(&self, node: LayerNode, name: &[u8]) -> Result<Option<Box<[u8]>>> {
         let mut found = None;
-        self.index.xattrs(&self.index.inode(number(node)?)?, |n, value| {
-            if n == name {
-                found = Some(value.into());
-            }
-        })?;
+        self.index
+            .xattrs(&self.index.inode(number(node)?)?, |n, value| {
+                if n == name {
+                    found = Some(value.into());
+                }
+            })?;
         Ok(found)
     }
 
     fn xattr_names(&self, node: LayerNode) -> Result<Vec<Box<[u8]>>> {
         let mut names = Vec::new();
-        self.index.xattrs(&self.index.inode(number(node)?)?, |name, _| names.push(name.into()))?;
+        self.index
+            .xattrs(&self.index.inode(number(node)?)?, |name, _| {
+                names.push(name.into())
+            })?;
         Ok(names)
     }
 
@@ -132,10 +145,23 @@ impl Layer for ImageLayer {
                 Arc::new(FileRange::new(self.tar(inode.layer)?, offset, inode.size))
             }
             Payload::Sparse { offset, .. } => {
-                let map = self.index.sparse_map(&inode)?.map(|m| m.segments).unwrap_or_default();
-                let run = |s: &crate::tar::Segment| Run { offset: s.offset, len: s.len, stored: s.stored };
+                let map = self
+                    .index
+                    .sparse_map(&inode)?
+                    .map(|m| m.segments)
+                    .unwrap_or_default();
+                let run = |s: &crate::tar::Segment| Run {
+                    offset: s.offset,
+                    len: s.len,
+                    stored: s.stored,
+                };
                 let runs = map.iter().map(run).collect();
-                Arc::new(SparseRange::new(self.tar(inode.layer)?, offset, inode.size, runs))
+                Arc::new(SparseRange::new(
+                    self.tar(inode.layer)?,
+                    offset,
+                    inode.size,
+                    runs,
+                ))
             }
             _ => return Err(Error::new(Errno::EINVAL)),
         };
@@ -145,7 +171,10 @@ impl Layer for ImageLayer {
     fn stable_id(&self, node: LayerNode) -> Option<StableId> {
         let inode = self.index.inode(number(node).ok()?).ok()?;
         let layer = self.index.layer(inode.layer).ok()?;
-        Some(StableId { diff_id: layer.diff_id, ordinal: inode.ordinal.into() })
+        Some(StableId {
+            diff_id: layer.diff_id,
+            ordinal: inode.ordinal.into(),
+        })
     }
 
     fn resolve(&self, id: StableId) -> Option<LayerNode> {
@@ -155,7 +184,11 @@ impl Layer for ImageLayer {
         }
         // The same layer may be in a stack twice: the object is in one of them.
         (0..self.index.layer_count())
-            .filter(|row| self.index.layer(*row).is_ok_and(|l| l.diff_id == id.diff_id))
+            .filter(|row| {
+                self.index
+                    .layer(*row)
+                    .is_ok_and(|l| l.diff_id == id.diff_id)
+            })
             .find_map(|row| self.index.find(row, ordinal).ok().flatten())
             .map(|n| LayerNode(n.0.into()))
     }

@@ -18,12 +18,28 @@ const BELOW: &[(&str, &[&str])] = &[
     ("union", &["content", "layer", "sys"]),
     ("fuse", &["content", "layer", "sys", "union"]),
     ("store", &["content", "image", "sys"]),
-    ("archive", &["content", "image", "index", "store", "sys", "tar"]),
-    ("commit", &["archive", "content", "image", "index", "layer", "store", "sys", "tar", "union"]),
-    ("inspect", &["archive", "content", "image", "index", "layer", "store", "tar"]),
+    (
+        "archive",
+        &["content", "image", "index", "store", "sys", "tar"],
+    ),
+    (
+        "commit",
+        &[
+            "archive", "content", "image", "index", "layer", "store", "sys", "tar", "union",
+        ],
+    ),
+    (
+        "inspect",
+        &[
+            "archive", "content", "image", "index", "layer", "store", "tar",
+        ],
+    ),
     (
         "mount",
-        &["archive", "commit", "content", "fuse", "image", "index", "layer", "store", "sys", "union"],
+        &[
+            "archive", "commit", "content", "fuse", "image", "index", "layer", "store", "sys",
+            "union",
+        ],
     ),
 ];
 
@@ -46,8 +62,18 @@ fn all_sources() -> Vec<(String, PathBuf)> {
     let mut paths = Vec::new();
     sources(&src, &mut paths);
     let top = |path: &Path| {
-        let first = path.strip_prefix(&src).unwrap().components().next().unwrap();
-        first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+        let first = path
+            .strip_prefix(&src)
+            .unwrap()
+            .components()
+            .next()
+            .unwrap();
+        first
+            .as_os_str()
+            .to_str()
+            .unwrap()
+            .trim_end_matches(".rs")
+            .to_owned()
     };
     paths.into_iter().map(|p| (top(&p), p)).collect()
 }
@@ -55,20 +81,26 @@ fn all_sources() -> Vec<(String, PathBuf)> {
 /// The lines of a file before its tests.
 fn code(path: &Path) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
-    let lines = text.lines().take_while(|l| !l.starts_with("#[cfg(test)]\nmod tests"));
+    let lines = text
+        .lines()
+        .take_while(|l| !l.starts_with("#[cfg(test)]\nmod tests"));
     lines.map(str::to_owned).collect()
 }
 
 /// The top-level modules that a line names through `crate::`.
 fn named(line: &str) -> impl Iterator<Item = &str> {
     line.split("crate::").skip(1).flat_map(|rest| {
-        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .unwrap_or(rest.len());
         rest.get(..end)
     })
 }
 
 fn is_test(path: &Path) -> bool {
-    ["tests.rs", "mem.rs", "conformance.rs"].iter().any(|n| path.ends_with(n))
+    ["tests.rs", "mem.rs", "conformance.rs"]
+        .iter()
+        .any(|n| path.ends_with(n))
         || path.components().any(|c| c.as_os_str() == "tests")
 }
 
@@ -76,7 +108,9 @@ fn is_test(path: &Path) -> bool {
 fn dependencies_point_downward() {
     let mut wrong = BTreeSet::new();
     for (module, path) in all_sources() {
-        let Some((_, below)) = BELOW.iter().find(|(m, _)| *m == module) else { continue };
+        let Some((_, below)) = BELOW.iter().find(|(m, _)| *m == module) else {
+            continue;
+        };
         if is_test(&path) {
             continue;
         }
@@ -113,14 +147,22 @@ fn only_one_place_names_fuser_and_only_some_print() {
             if in_tests || text.starts_with("//") {
                 continue;
             }
-            if !adapter && text.contains("fuser::") && !text.contains("fuse::fuser::") && !text.contains("super::fuser::") {
+            if !adapter
+                && text.contains("fuser::")
+                && !text.contains("fuse::fuser::")
+                && !text.contains("super::fuser::")
+            {
                 wrong.push(format!("{}: names the fuser crate: {text}", path.display()));
             }
-            let prints = ["println!", "print!(", "eprintln!", "eprint!("].iter().any(|p| text.contains(p));
+            let prints = ["println!", "print!(", "eprintln!", "eprint!("]
+                .iter()
+                .any(|p| text.contains(p));
             if prints && !TOP.contains(&module.as_str()) && module != "main" {
                 wrong.push(format!("{}: prints: {text}", path.display()));
             }
-            let escapes = text.contains("unsafe {") || text.contains("unsafe fn") || text.contains("unsafe impl");
+            let escapes = text.contains("unsafe {")
+                || text.contains("unsafe fn")
+                || text.contains("unsafe impl");
             if escapes && module != "sys" && module != "name" {
                 wrong.push(format!("{}: unsafe outside sys: {text}", path.display()));
             }
