@@ -25,6 +25,12 @@ pub trait ReadAt: Send + Sync {
         self.len() == 0
     }
 
+    /// Whether a read takes no longer than one of an open host file: nothing has to be decompressed
+    /// or fetched first.
+    fn is_at_hand(&self) -> bool {
+        false
+    }
+
     /// The next data at or after `offset` as (start, end), or `None` when only a hole follows:
     /// what `SEEK_DATA` and `SEEK_HOLE` need. The default: one run of data.
     fn next_data(&self, offset: u64) -> Option<(u64, u64)> {

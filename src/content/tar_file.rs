@@ -24,6 +24,10 @@ impl ReadAt for File {
     fn len(&self) -> u64 {
         self.metadata().map_or(0, |m| m.len())
     }
+
+    fn is_at_hand(&self) -> bool {
+        true
+    }
 }
 
 /// A run of data of a file with holes.
@@ -68,6 +72,10 @@ impl ReadAt for FileRange {
 
     fn len(&self) -> u64 {
         self.len
+    }
+
+    fn is_at_hand(&self) -> bool {
+        self.inner.is_at_hand()
     }
 }
 
@@ -126,6 +134,10 @@ impl ReadAt for SparseRange {
 
     fn len(&self) -> u64 {
         self.len
+    }
+
+    fn is_at_hand(&self) -> bool {
+        self.inner.is_at_hand()
     }
 
     fn next_data(&self, offset: u64) -> Option<(u64, u64)> {

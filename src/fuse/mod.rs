@@ -1,1 +1,26 @@
-//! (to be written)
+//! FUSE: between the kernel's requests and the union.
+//!
+//! [`server`] answers requests with plain values; how a request arrives and a reply leaves is the
+//! business of a transport ([`session`], over `/dev/fuse`). A serving thread never waits: what
+//! copies, syncs or decompresses is a [`jobs`] job; what may not change now is parked at the
+//! [`gate`]. How long the kernel may keep what it was told is in [`policy`]; which files it reads
+//! and writes by itself, in [`backing`].
+
+pub mod backing;
+mod buffer;
+mod changes;
+mod dirs;
+mod files;
+mod fuser;
+pub mod gate;
+mod handles;
+pub mod jobs;
+pub mod policy;
+pub mod server;
+pub mod session;
+mod step;
+
+pub use backing::BackingDevice;
+pub use buffer::Buffer;
+pub use server::Server;
+pub use step::{Job, Step};

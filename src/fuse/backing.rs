@@ -1,0 +1,238 @@
+//! Which files the kernel reads and writes by itself (passthrough), and what the others are read
+//! from.
+//!
+//! A nodeid has one I/O mode from its first open handle to its last: passthrough, on one backing
+//! file, or cached. The kernel answers EIO to a mixture. So the mode is decided once, here, under one
+//! lock, and each further handle follows. An upper file without open handles goes through; a file
+//! that has cached handles when it is copied up stays cached.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use super::policy::Stores;
+use crate::layer::Contents;
+use crate::sync::Mutex;
+use crate::union::{NodeId, Opened};
+
+/// How a transport registers a file that the kernel is to read and write by itself.
+pub trait BackingDevice {
+    /// A registered file. Dropping it ends the registration; handles that are open stay.
+    type Id: Send + Sync + 'static;
+
+    /// Registers a file. One registration serves handles of any access mode.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_SYS_ADMIN, `ELOOP` when the file is itself on a stacked file system.
+    fn open_backing(&self, file: BorrowedFd<'_>) -> io::Result<Self::Id>;
+}
+
+/// What cached handles of a node are read from.
+#[derive(Clone)]
+pub(super) struct Reader {
+    pub contents: Contents,
+    pub from_upper: bool,
+}
+
+impl From<&Opened> for Reader {
+    fn from(opened: &Opened) -> Self {
+        Self {
+            contents: opened.contents.clone(),
+            from_upper: opened.from_upper,
+        }
+    }
+}
+
+/// A node's mode, as a new handle finds it.
+pub(super) enum Mode<I> {
+    Passthrough(Arc<I>),
+    /// Whether the pages that the kernel has of the file are still right.
+    Cached {
+        pages_valid: bool,
+    },
+}
+
+/// The I/O modes of all nodes that have open handles.
+pub(super) struct Modes<I>(Mutex<Table<I>>);
+
+struct Table<I> {
+    open: HashMap<NodeId, Open<I>>,
+    /// Nodes that have, or had, a passthrough handle, until they are forgotten.
+    passed: HashMap<NodeId, Stores>,
+}
+
+struct Open<I> {
+    handles: usize,
+    by: By<I>,
+}
+
+enum By<I> {
+    Kernel(Arc<I>),
+    Us(Option<Reader>),
+}
+
+impl<I> Default for Modes<I> {
+    fn default() -> Self {
+        Self(Mutex::new(Table {
+            open: HashMap::new(),
+            passed: HashMap::new(),
+        }))
+    }
+}
+
+impl<I> Modes<I> {
+    /// Whether the next handle decides the node's mode.
+    pub fn is_free(&self, node: NodeId) -> bool {
+        !self.0.lock().open.contains_key(&node)
+    }
+
+    /// Adds a handle. `offer` is the node's file, registered, if it can be passed through; `reader`
+    /// what the handle can be read from; `stores` whether it can be mapped for writing.
+    pub fn attach(
+        &self,
+        node: NodeId,
+        offer: Option<I>,
+        reader: Option<Reader>,
+        stores: Stores,
+    ) -> Mode<I> {
+        // Dropped after the lock: to end a registration is a system call.
+        let _refused;
+        let mut table = self.0.lock();
+        let table = &mut *table;
+        let open = match table.open.entry(node) {
+            Entry::Occupied(open) => {
+                _refused = offer;
+                open.into_mut()
+            }
+            Entry::Vacant(free) => {
+                _refused = None;
+                let by = match offer {
+                    Some(id) => By::Kernel(Arc::new(id)),
+                    None => By::Us(None),
+                };
+                free.insert(Open { handles: 0, by })
+            }
+        };
+        open.handles += 1;
+        match &mut open.by {
+            By::Kernel(id) => {
+                let id = Arc::clone(id);
+                let known = table.passed.entry(node).or_insert(stores);
+                if stores == Stores::Unseen {
+                    *known = stores;
+                }
+                Mode::Passthrough(id)
+            }
+            By::Us(current) => {
+                if let Some(reader) = reader {
+                    improve(current, reader);
+                }
+                let pages_valid = !table.passed.contains_key(&node);
+                Mode::Cached { pages_valid }
+            }
+        }
+    }
+
+    /// Takes a handle away.
+    pub fn detach(&self, node: NodeId) {
+        let mut table = self.0.lock();
+        let Some(open) = table.open.get_mut(&node) else {
+            return;
+        };
+        open.handles -= 1;
+        let last = if open.handles == 0 {
+            table.open.remove(&node)
+        } else {
+            None
+        };
+        drop(table);
+        drop(last);
+    }
+
+    /// What cached handles of a node are read from, if it has any.
+    pub fn reader(&self, node: NodeId) -> Option<Reader> {
+        match &self.0.lock().open.get(&node)?.by {
+            By::Us(reader) => reader.clone(),
+            By::Kernel(_) => None,
+        }
+    }
+
+    /// The node was copied up: its cached handles are read from the upper from now on.
+    pub fn set_reader(&self, node: NodeId, reader: Reader) {
+        if let Some(open) = self.0.lock().open.get_mut(&node)
+            && let By::Us(current) = &mut open.by
+        {
+            improve(current, reader);
+        }
+    }
+
+    /// Whether a node's contents can change unseen.
+    pub fn stores(&self, node: NodeId) -> Stores {
+        let table = self.0.lock();
+        table.passed.get(&node).copied().unwrap_or(Stores::Seen)
+    }
+
+    /// The node is gone.
+    pub fn forget(&self, node: NodeId) {
+        self.0.lock().passed.remove(&node);
+    }
+
+    /// Number of nodes with open handles.
+    pub fn len(&self) -> usize {
+        self.0.lock().open.len()
+    }
+}
+
+/// The upper's file replaces the lower's, never the other way round.
+fn improve(current: &mut Option<Reader>, reader: Reader) {
+    match current {
+        Some(known) if known.from_upper || !reader.from_upper => {}
+        _ => *current = Some(reader),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(from_upper: bool) -> Option<Reader> {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        Some(Reader {
+            contents: Contents::File(file),
+            from_upper,
+        })
+    }
+
+    const NODE: NodeId = NodeId(7);
+
+    #[test]
+    fn a_node_keeps_its_mode_until_its_last_handle() {
+        let modes = Modes::<u32>::default();
+        let mode = modes.attach(NODE, None, reader(false), Stores::Seen);
+        assert!(matches!(mode, Mode::Cached { pages_valid: true }));
+        // Copied up while a cached handle is open: stays cached, read from the upper.
+        let mode = modes.attach(NODE, Some(1), reader(true), Stores::Unseen);
+        assert!(matches!(mode, Mode::Cached { pages_valid: true }));
+        assert!(modes.reader(NODE).unwrap().from_upper);
+        assert_eq!(modes.stores(NODE), Stores::Seen);
+        modes.detach(NODE);
+        assert!(!modes.is_free(NODE));
+        modes.detach(NODE);
+        assert!(modes.is_free(NODE));
+        // From here on it goes through, always on the first registration.
+        for id in [2, 3] {
+            let mode = modes.attach(NODE, Some(id), reader(true), Stores::Seen);
+            assert!(matches!(mode, Mode::Passthrough(id) if *id == 2));
+        }
+        assert_eq!(modes.stores(NODE), Stores::Seen);
+        drop(modes.attach(NODE, None, None, Stores::Unseen));
+        (0..3).for_each(|_| modes.detach(NODE));
+        assert_eq!(modes.stores(NODE), Stores::Unseen, "until forgotten");
+        let mode = modes.attach(NODE, None, reader(true), Stores::Seen);
+        assert!(matches!(mode, Mode::Cached { pages_valid: false }));
+        modes.forget(NODE);
+        assert_eq!(modes.stores(NODE), Stores::Seen);
+    }
+}

@@ -1,0 +1,228 @@
+//! Requests that change names and extended attributes.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+use super::BackingDevice;
+use super::files::OpenedReply;
+use super::server::{Cost, EntryReply, Server, owned};
+use super::step::Step;
+use crate::error::{Errno, Error, Result};
+use crate::name::{Name, NameBuf};
+use crate::stat::FileType;
+use crate::union::{Caller, Node, NodeId, OpenFlags, RenameFlags, Special};
+
+/// What a request names: a directory, and a name in it.
+type Target = (Arc<Node>, NameBuf);
+
+/// Leaves with the error as the answer.
+macro_rules! step_try {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(e) => return Step::Done(Err(e)),
+        }
+    };
+}
+pub(super) use step_try;
+
+impl<I: Send + Sync + 'static> Server<I> {
+    fn target(&self, parent: NodeId, name: &OsStr) -> Result<Target> {
+        Ok((self.union.get(parent)?, owned(name)?))
+    }
+
+    /// CREATE: makes a regular file and opens it.
+    pub fn create<D: BackingDevice<Id = I>>(
+        self: &Arc<Self>,
+        device: &D,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        flags: OpenFlags,
+        caller: Caller,
+    ) -> Step<(EntryReply, OpenedReply<I>), D> {
+        let (parent, name) = step_try!(self.target(parent, name));
+        self.change(Cost::Quick, device, move |server, device| {
+            let perm = mode & 0o7777;
+            let (found, opened) = server.union.create(&parent, &name, perm, flags, caller)?;
+            // Attached first: the entry's lifetimes depend on the mode.
+            let handle = server.attach(device, &found.node, &opened, flags);
+            Ok((server.entry(&found), handle))
+        })
+    }
+
+    /// MKNOD. `rdev` is in the kernel's encoding, which is makedev(3)'s for numbers of 32 bits.
+    pub fn mknod(
+        self: &Arc<Self>,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        rdev: u32,
+        caller: Caller,
+    ) -> Step<EntryReply> {
+        let (parent, name) = step_try!(self.target(parent, name));
+        let special = match FileType::from_mode(mode) {
+            Some(FileType::Regular) => Special::Regular,
+            Some(FileType::Fifo) => Special::Fifo,
+            Some(FileType::Socket) => Special::Socket,
+            Some(FileType::CharDevice) => Special::CharDevice(rdev.into()),
+            Some(FileType::BlockDevice) => Special::BlockDevice(rdev.into()),
+            _ => return Step::Done(Err(Error::new(Errno::EINVAL))),
+        };
+        self.change(Cost::Quick, &(), move |server, ()| {
+            let perm = mode & 0o7777;
+            let found = server.union.mknod(&parent, &name, special, perm, caller)?;
+            Ok(server.entry(&found))
+        })
+    }
+
+    /// MKDIR.
+    pub fn mkdir(
+        self: &Arc<Self>,
+        parent: NodeId,
+        name: &OsStr,
+        mode: u32,
+        caller: Caller,
+    ) -> Step<EntryReply> {
+        let (parent, name) = step_try!(self.target(parent, name));
+        self.change(Cost::Quick, &(), move |server, ()| {
+            let found = server.union.mkdir(&parent, &name, mode & 0o7777, caller)?;
+            Ok(server.entry(&found))
+        })
+    }
+
+    /// SYMLINK.
+    pub fn symlink(
+        self: &Arc<Self>,
+        parent: NodeId,
+        name: &OsStr,
+        target: &OsStr,
+        caller: Caller,
+    ) -> Step<EntryReply> {
+        let (parent, name) = step_try!(self.target(parent, name));
+        let target = target.to_os_string();
+        self.change(Cost::Quick, &(), move |server, ()| {
+            let found = server.union.symlink(&parent, &name, &target, caller)?;
+            Ok(server.entry(&found))
+        })
+    }
+
+    /// LINK.
+    pub fn link(self: &Arc<Self>, node: NodeId, parent: NodeId, name: &OsStr) -> Step<EntryReply> {
+        let node = step_try!(self.union.get(node));
+        let (parent, name) = step_try!(self.target(parent, name));
+        self.change(self.copy_cost(&node), &(), move |server, ()| {
+            let found = server.union.link(&node, &parent, &name)?;
+            Ok(server.entry(&found))
+        })
+    }
+
+    /// UNLINK.
+    pub fn unlink(self: &Arc<Self>, parent: NodeId, name: &OsStr) -> Step<()> {
+        let (parent, name) = step_try!(self.target(parent, name));
+        let cost = step_try!(self.removal_cost(&parent, &name));
+        self.change(cost, &(), move |server, ()| {
+            server.union.unlink(&parent, &name)
+        })
+    }
+
+    /// RMDIR.
+    pub fn rmdir(self: &Arc<Self>, parent: NodeId, name: &OsStr) -> Step<()> {
+        let (parent, name) = step_try!(self.target(parent, name));
+        self.change(Cost::Quick, &(), move |server, ()| {
+            server.union.rmdir(&parent, &name)
+        })
+    }
+
+    /// RENAME2.
+    pub fn rename(
+        self: &Arc<Self>,
+        (parent, name): (NodeId, &OsStr),
+        (new_parent, new_name): (NodeId, &OsStr),
+        flags: RenameFlags,
+    ) -> Step<()> {
+        let (parent, name) = step_try!(self.target(parent, name));
+        let (new_parent, new_name) = step_try!(self.target(new_parent, new_name));
+        let from = step_try!(self.move_cost(&parent, &name));
+        let to = match flags {
+            RenameFlags::Exchange => step_try!(self.move_cost(&new_parent, &new_name)),
+            _ => step_try!(self.removal_cost(&new_parent, &new_name)),
+        };
+        let cost = if from == Cost::Slow { from } else { to };
+        self.change(cost, &(), move |server, ()| {
+            let union = &server.union;
+            union.rename(&parent, &name, &new_parent, &new_name, flags)
+        })
+    }
+
+    /// SETXATTR.
+    pub fn setxattr(
+        self: &Arc<Self>,
+        node: NodeId,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+    ) -> Step<()> {
+        let node = step_try!(self.union.get(node));
+        let (name, value) = (name.to_os_string(), value.to_vec());
+        self.change(attribute_cost(&node), &(), move |server, ()| {
+            server.union.set_xattr(&node, &name, &value, flags)
+        })
+    }
+
+    /// REMOVEXATTR.
+    pub fn removexattr(self: &Arc<Self>, node: NodeId, name: &OsStr) -> Step<()> {
+        let node = step_try!(self.union.get(node));
+        let name = name.to_os_string();
+        self.change(attribute_cost(&node), &(), move |server, ()| {
+            server.union.remove_xattr(&node, &name)
+        })
+    }
+
+    /// What it costs to bring a node into the upper with its data.
+    pub(super) fn copy_cost(&self, node: &Node) -> Cost {
+        if self.union.needs_copy_up(node) {
+            Cost::Slow
+        } else {
+            Cost::Quick
+        }
+    }
+
+    /// What it costs to remove a name: a lower file with further names is copied up first.
+    fn removal_cost(&self, parent: &Arc<Node>, name: &Name) -> Result<Cost> {
+        let Some(found) = self.union.peek(parent, name)? else {
+            return Ok(Cost::Quick);
+        };
+        let copies = !found.is_dir() && found.stat.nlink > 1 && !found.node.has_upper();
+        self.give_back(found.node);
+        Ok(if copies { Cost::Slow } else { Cost::Quick })
+    }
+
+    /// What it costs to move a name: a lower file is copied, of a lower directory the files with
+    /// several names that are beneath it.
+    fn move_cost(&self, parent: &Arc<Node>, name: &Name) -> Result<Cost> {
+        let Some(found) = self.union.peek(parent, name)? else {
+            return Ok(Cost::Quick);
+        };
+        let lower_dir = found.is_dir() && !found.node.lower().is_empty();
+        let copies = lower_dir || self.union.needs_copy_up(&found.node);
+        self.give_back(found.node);
+        Ok(if copies { Cost::Slow } else { Cost::Quick })
+    }
+
+    /// Ends the use of a node on which the kernel was given no reference.
+    fn give_back(&self, node: Arc<Node>) {
+        let id = node.id();
+        drop(node);
+        self.union.forget(id, 0);
+    }
+}
+
+/// What a change of attributes alone costs.
+fn attribute_cost(node: &Node) -> Cost {
+    if node.has_upper() {
+        Cost::Quick
+    } else {
+        Cost::Slow
+    }
+}

@@ -1,0 +1,338 @@
+//! Open files: open, read, write, and what else is done through a handle.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{FallocateFlags, SeekFrom};
+
+use super::BackingDevice;
+use super::backing::{Mode, Reader};
+use super::buffer::Buffer;
+use super::changes::step_try;
+use super::handles::FileHandle;
+use super::policy::Stores;
+use super::server::{Cost, Server};
+use super::step::Step;
+use crate::content::ReadAt;
+use crate::error::{Errno, Error, Result};
+use crate::layer::Contents;
+use crate::union::{Caller, Node, NodeId, OpenFlags, Opened, SetAttr};
+
+/// What OPEN and CREATE answer.
+pub struct OpenedReply<I> {
+    /// The handle's number.
+    pub handle: u64,
+    /// How it is read and written.
+    pub io: OpenedIo<I>,
+}
+
+/// How a handle is read and written.
+pub enum OpenedIo<I> {
+    /// By the kernel itself.
+    Passthrough(Arc<I>),
+    /// By requests, with the pages that the kernel has.
+    KeepPages,
+    /// By requests, after the kernel has dropped its pages.
+    DropPages,
+}
+
+/// One end of copy_file_range(2).
+#[derive(Debug, Clone, Copy)]
+pub struct CopyEnd {
+    /// The handle's number.
+    pub handle: u64,
+    /// Where to begin, in bytes.
+    pub offset: u64,
+}
+
+/// The most that one COPY_FILE_RANGE copies, in bytes.
+const COPY_MOST: u64 = 1 << 30;
+
+impl<I: Send + Sync + 'static> Server<I> {
+    /// OPEN of a regular file. With `O_TRUNC` the file is cut, and its setuid cleared, at once.
+    pub fn open<D: BackingDevice<Id = I>>(
+        self: &Arc<Self>,
+        device: &D,
+        node: NodeId,
+        flags: OpenFlags,
+        caller: Caller,
+    ) -> Step<OpenedReply<I>, D> {
+        let node = step_try!(self.union.get(node));
+        let cost = self.copy_cost(&node);
+        let open = move |server: &Self, device: &D| {
+            let opened = server.union.open(&node, flags, caller)?;
+            Ok(server.attach(device, &node, &opened, flags))
+        };
+        if flags.writes() || flags.truncates() {
+            return self.change(cost, device, open);
+        }
+        Step::Done(open(self, device))
+    }
+
+    /// Gives an opened file a handle, in the node's I/O mode.
+    pub(super) fn attach<D: BackingDevice<Id = I>>(
+        &self,
+        device: &D,
+        node: &Arc<Node>,
+        opened: &Opened,
+        flags: OpenFlags,
+    ) -> OpenedReply<I> {
+        let access = flags.0 & libc::O_ACCMODE;
+        let stores = if access == libc::O_RDWR {
+            Stores::Unseen
+        } else {
+            Stores::Seen
+        };
+        let file = match &opened.contents {
+            Contents::File(file) if opened.from_upper => Some(file),
+            _ => None,
+        };
+        let offer = file.and_then(|file| self.offer(device, node.id(), file));
+        let reader = (access != libc::O_WRONLY).then(|| Reader::from(opened));
+        let (io, writer) = match self.modes.attach(node.id(), offer, reader, stores) {
+            Mode::Passthrough(id) => (OpenedIo::Passthrough(id), None),
+            Mode::Cached { pages_valid } => {
+                let io = if pages_valid {
+                    OpenedIo::KeepPages
+                } else {
+                    OpenedIo::DropPages
+                };
+                (io, file.filter(|_| flags.writes()).cloned())
+            }
+        };
+        let node = Arc::clone(node);
+        let handle = self.handles.add_file(FileHandle { node, writer });
+        OpenedReply { handle, io }
+    }
+
+    /// Registers an upper file for passthrough, if the node's mode is still open and the kernel is
+    /// willing.
+    fn offer<D: BackingDevice<Id = I>>(&self, device: &D, node: NodeId, file: &File) -> Option<I> {
+        if !self.passthrough.load(Ordering::Relaxed) || !self.modes.is_free(node) {
+            return None;
+        }
+        match device.open_backing(file.as_fd()) {
+            Ok(id) => Some(id),
+            Err(e) => {
+                // Without the privilege, or over a stacked file system, it will not work the next
+                // time either. All is served from here then.
+                log::info!("files are not passed through: {e}");
+                self.passthrough.store(false, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    /// RELEASE.
+    pub fn release_file(&self, handle: u64) {
+        if let Some(file) = self.handles.remove_file(handle) {
+            self.modes.detach(file.node.id());
+        }
+    }
+
+    /// READ. What isn't a host file's is read by a job.
+    pub fn read(self: &Arc<Self>, handle: u64, offset: u64, size: u32) -> Step<Buffer> {
+        let handle = step_try!(self.handles.file(handle));
+        let reader = step_try!(self.reader(&handle.node));
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        match reader.contents {
+            Contents::File(file) => Step::Done(read_at(&*file, offset, size)),
+            Contents::Stored(stored) if stored.is_at_hand() => {
+                Step::Done(read_at(&*stored, offset, size))
+            }
+            Contents::Stored(stored) => self.later(move |_| read_at(&*stored, offset, size)),
+        }
+    }
+
+    /// What a node is read from now: after a copy-up, the upper.
+    fn reader(&self, node: &Arc<Node>) -> Result<Reader> {
+        let known = self.modes.reader(node.id());
+        match known {
+            Some(reader) if reader.from_upper || !node.has_upper_data() => Ok(reader),
+            _ => {
+                let flags = OpenFlags(libc::O_RDONLY);
+                let opened = self.union.open(node, flags, Caller::default())?;
+                let reader = Reader::from(&opened);
+                self.modes.set_reader(node.id(), reader.clone());
+                Ok(reader)
+            }
+        }
+    }
+
+    /// A descriptor through which a handle's file can be written.
+    fn writer(&self, handle: &FileHandle) -> Result<Arc<File>> {
+        if let Some(file) = &handle.writer {
+            return Ok(Arc::clone(file));
+        }
+        let flags = OpenFlags(libc::O_WRONLY);
+        match self
+            .union
+            .open(&handle.node, flags, Caller::default())?
+            .contents
+        {
+            Contents::File(file) => Ok(file),
+            Contents::Stored(_) => Err(Error::new(Errno::EBADF)),
+        }
+    }
+
+    /// WRITE; the number of bytes written. `kill_priv`: by someone whose writing clears setuid.
+    pub fn write(
+        self: &Arc<Self>,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        kill_priv: KillPriv,
+    ) -> Step<u32> {
+        let handle = step_try!(self.handles.file(handle));
+        match self.pass() {
+            Some(pass) => {
+                let written = self.write_now(&handle, offset, data, kill_priv);
+                drop(pass);
+                Step::Done(written)
+            }
+            None => {
+                // The data is lent for the time of the request only.
+                let data = data.to_vec();
+                self.change(Cost::Quick, &(), move |server, ()| {
+                    server.write_now(&handle, offset, &data, kill_priv)
+                })
+            }
+        }
+    }
+
+    fn write_now(
+        &self,
+        handle: &FileHandle,
+        offset: u64,
+        data: &[u8],
+        kill_priv: KillPriv,
+    ) -> Result<u32> {
+        let file = self.writer(handle)?;
+        if kill_priv == KillPriv::Yes {
+            let set = SetAttr {
+                kill_priv: true,
+                ..SetAttr::default()
+            };
+            self.union
+                .setattr(&handle.node, &set, Caller::default(), None)?;
+        }
+        write_at(&file, offset, data)
+    }
+
+    /// FSYNC.
+    pub fn fsync(self: &Arc<Self>, handle: u64, data_only: bool) -> Step<()> {
+        let handle = step_try!(self.handles.file(handle));
+        if !handle.node.has_upper() {
+            return Step::Done(Ok(()));
+        }
+        self.later(move |server| match &handle.writer {
+            Some(file) => server.union.sync_file(file, data_only),
+            None => server.union.sync_node(&handle.node, data_only),
+        })
+    }
+
+    /// FALLOCATE. `mode` is fallocate(2)'s.
+    pub fn fallocate(self: &Arc<Self>, handle: u64, mode: i32, offset: u64, len: u64) -> Step<()> {
+        let handle = step_try!(self.handles.file(handle));
+        self.change(Cost::Slow, &(), move |server, ()| {
+            let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
+            let file = server.writer(&handle)?;
+            Ok(rustix::fs::fallocate(&file, mode, offset, len)?)
+        })
+    }
+
+    /// COPY_FILE_RANGE; the number of bytes copied. Where the file system below can't do it, the
+    /// kernel copies by reading and writing.
+    pub fn copy_file_range(self: &Arc<Self>, from: CopyEnd, to: CopyEnd, len: u64) -> Step<u32> {
+        let source = step_try!(self.handles.file(from.handle));
+        let sink = step_try!(self.handles.file(to.handle));
+        self.change(Cost::Slow, &(), move |server, ()| {
+            let Contents::File(source) = server.reader(&source.node)?.contents else {
+                return Err(Error::new(Errno::EXDEV));
+            };
+            let sink = server.writer(&sink)?;
+            let (mut read, mut written) = (from.offset, to.offset);
+            let len = usize::try_from(len.min(COPY_MOST)).unwrap_or(0);
+            let (read, written) = (Some(&mut read), Some(&mut written));
+            let copied = rustix::fs::copy_file_range(&source, read, &sink, written, len)?;
+            Ok(u32::try_from(copied).unwrap_or(u32::MAX))
+        })
+    }
+
+    /// LSEEK for `SEEK_DATA` and `SEEK_HOLE`; the kernel does the rest itself.
+    ///
+    /// # Errors
+    /// `ENXIO` past the end, `EINVAL` for anything else.
+    pub fn lseek(&self, handle: u64, offset: i64, whence: i32) -> Result<u64> {
+        let handle = self.handles.file(handle)?;
+        let offset = u64::try_from(offset).map_err(|_| Error::new(Errno::ENXIO))?;
+        let contents = self.reader(&handle.node)?.contents;
+        match (contents, whence) {
+            // The position of a descriptor of ours is used by nobody.
+            (Contents::File(file), libc::SEEK_DATA) => {
+                Ok(rustix::fs::seek(&file, SeekFrom::Data(offset))?)
+            }
+            (Contents::File(file), libc::SEEK_HOLE) => {
+                Ok(rustix::fs::seek(&file, SeekFrom::Hole(offset))?)
+            }
+            (Contents::Stored(stored), libc::SEEK_DATA) => seek_data(&*stored, offset),
+            (Contents::Stored(stored), libc::SEEK_HOLE) => seek_hole(&*stored, offset),
+            _ => Err(Error::new(Errno::EINVAL)),
+        }
+    }
+}
+
+/// Whether a write clears setuid and setgid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillPriv {
+    /// The kernel asks for it.
+    Yes,
+    /// The writer may keep them.
+    No,
+}
+
+fn read_at<R: ReadAt + ?Sized>(from: &R, offset: u64, size: usize) -> Result<Buffer> {
+    let mut buffer = Buffer::new(size);
+    let got = from.read_at(buffer.bytes_mut(), offset)?;
+    buffer.truncate(got);
+    Ok(buffer)
+}
+
+/// Writes all of it, or as much as there is room for.
+fn write_at(file: &File, offset: u64, data: &[u8]) -> Result<u32> {
+    let mut done = 0;
+    while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
+        match file.write_at(rest, offset + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) if done == 0 => return Err(e.into()),
+            Err(_) => break,
+        }
+    }
+    u32::try_from(done).map_err(|_| Error::new(Errno::EINVAL))
+}
+
+fn seek_data(stored: &dyn ReadAt, offset: u64) -> Result<u64> {
+    match stored.next_data(offset) {
+        Some((start, _)) => Ok(start.max(offset)),
+        None => Err(Error::new(Errno::ENXIO)),
+    }
+}
+
+fn seek_hole(stored: &dyn ReadAt, offset: u64) -> Result<u64> {
+    if offset >= stored.len() {
+        return Err(Error::new(Errno::ENXIO));
+    }
+    let mut at = offset;
+    while let Some((start, end)) = stored.next_data(at) {
+        if start > at || end <= at {
+            break;
+        }
+        at = end;
+    }
+    Ok(at)
+}

@@ -1,0 +1,44 @@
+//! How long the kernel may keep what it was told.
+//!
+//! The upper changes only through the mount and lowers never, so everything may be kept for good:
+//! names, names that don't exist, attributes. Two exceptions are about attributes.
+
+use std::time::Duration;
+
+use crate::union::Node;
+
+/// For good: ten years.
+pub const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// How long attributes last that can change without a request: stores through a shared mapping of a
+/// passthrough file.
+pub const SHORT: Duration = Duration::from_secs(1);
+
+/// Whether a file's contents can change behind our back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stores {
+    /// Every change is a request, or the kernel drops what it knew itself (write(2)).
+    Seen,
+    /// It has, or had, a passthrough handle through which it can be mapped for writing.
+    Unseen,
+}
+
+/// Lifetime of the attributes that GETATTR and SETATTR give.
+#[must_use]
+pub fn attributes(stores: Stores) -> Duration {
+    match stores {
+        Stores::Seen => FOREVER,
+        Stores::Unseen => SHORT,
+    }
+}
+
+/// Lifetime of the attributes that come with an entry, in which the nodeid stands where `st_ino`
+/// should: where the two differ, stat(2) is to ask.
+#[must_use]
+pub fn entry_attributes(node: &Node, stores: Stores) -> Duration {
+    if node.id().0 == node.ino().0 {
+        attributes(stores)
+    } else {
+        Duration::ZERO
+    }
+}

@@ -1,0 +1,330 @@
+//! [`Server`]: one mount. What the kernel asks, answered from the union with plain values.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::backing::Modes;
+use super::gate::{Gate, Parked, Pass};
+use super::handles::Handles;
+use super::jobs::{Jobs, Task};
+use super::policy::{self, FOREVER};
+use super::step::Step;
+use crate::error::{Errno, Error, Result};
+use crate::name::{Name, NameBuf};
+use crate::stat::Stat;
+use crate::union::{Caller, Found, FsStat, NodeId, SetAttr, Union};
+
+/// Threads for jobs.
+const JOB_THREADS: usize = 16;
+
+/// How long a hold waits for changes under way.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One mount: the union, what is open in it, and what the kernel was told of it. `I` is the
+/// transport's registration of a passthrough file.
+pub struct Server<I> {
+    pub(super) union: Arc<Union>,
+    pub(super) handles: Handles,
+    pub(super) modes: Modes<I>,
+    pub(super) passthrough: AtomicBool,
+    gate: Gate,
+    jobs: Jobs,
+}
+
+/// A name that was found or made.
+#[derive(Debug, Clone, Copy)]
+pub struct EntryReply {
+    /// The kernel's handle.
+    pub id: NodeId,
+    /// The attributes, with the real `st_ino`.
+    pub stat: Stat,
+    /// How long the name holds.
+    pub entry_lifetime: Duration,
+    /// How long the attributes hold.
+    pub attr_lifetime: Duration,
+}
+
+/// Attributes.
+#[derive(Debug, Clone, Copy)]
+pub struct AttrReply {
+    /// The attributes.
+    pub stat: Stat,
+    /// How long they hold.
+    pub lifetime: Duration,
+}
+
+/// What getxattr(2) and listxattr(2) get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum XattrReply {
+    /// Only the length was asked for, in bytes.
+    Size(u32),
+    /// The value, or the names, each with a NUL.
+    Data(Vec<u8>),
+}
+
+/// Figures of a running mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// Nodes in memory.
+    pub nodes: usize,
+    /// Open files and directories.
+    pub handles: usize,
+    /// Files with open handles.
+    pub files: usize,
+    /// Whether changes are held.
+    pub held: bool,
+}
+
+/// Where an operation may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// On the serving thread: metadata calls, one read or write of an open host file.
+    Quick,
+    /// As a job: it copies, syncs or decompresses.
+    Slow,
+}
+
+impl<I: Send + Sync + 'static> Server<I> {
+    /// A server for a union. Nothing is passed through until [`Server::allow_passthrough`].
+    #[must_use]
+    pub fn new(union: Arc<Union>) -> Arc<Self> {
+        Arc::new(Self {
+            union,
+            handles: Handles::default(),
+            modes: Modes::default(),
+            passthrough: AtomicBool::new(false),
+            gate: Gate::default(),
+            jobs: Jobs::new(JOB_THREADS),
+        })
+    }
+
+    /// The tree that is served.
+    #[must_use]
+    pub fn union(&self) -> &Arc<Union> {
+        &self.union
+    }
+
+    /// The transport and the kernel can pass files through.
+    pub fn allow_passthrough(&self) {
+        self.passthrough.store(true, Ordering::Relaxed);
+    }
+
+    /// Does something on a thread of the pool.
+    pub fn run_job(&self, task: Task) {
+        self.jobs.run(task);
+    }
+
+    /// Runs a change when changes are allowed again.
+    pub fn run_parked(&self, change: Parked) {
+        if let Some((change, pass)) = self.gate.park(change) {
+            self.jobs.run(Box::new(move || change(pass)));
+        }
+    }
+
+    /// Lets changes under way finish and parks new ones. Writes through passthrough handles and
+    /// mappings can't be held.
+    ///
+    /// # Errors
+    /// `EBUSY` when changes are held already; `ETIMEDOUT` when some don't end, and then nothing is
+    /// held.
+    pub fn hold(&self) -> Result<()> {
+        let held = self.gate.hold(PATIENCE);
+        if held.as_ref().is_err_and(|e| e.errno() == Errno::ETIMEDOUT) {
+            self.release();
+        }
+        held
+    }
+
+    /// Allows changes again.
+    pub fn release(&self) {
+        for (change, pass) in self.gate.release() {
+            self.jobs.run(Box::new(move || change(pass)));
+        }
+    }
+
+    /// Figures.
+    #[must_use]
+    pub fn status(&self) -> ServerStatus {
+        ServerStatus {
+            nodes: self.union.node_count(),
+            handles: self.handles.len(),
+            files: self.modes.len(),
+            held: self.gate.is_held(),
+        }
+    }
+
+    /// Runs a change: here, as a job, or when changes are allowed again.
+    pub(super) fn change<R: 'static, D>(
+        self: &Arc<Self>,
+        cost: Cost,
+        device: &D,
+        work: impl FnOnce(&Self, &D) -> Result<R> + Send + 'static,
+    ) -> Step<R, D> {
+        let through = |server: &Self, device: &D, pass: Pass| {
+            let result = work(server, device);
+            drop(pass);
+            result
+        };
+        match (self.gate.enter(), cost) {
+            (Some(pass), Cost::Quick) => Step::Done(through(self, device, pass)),
+            (Some(pass), Cost::Slow) => {
+                let server = Arc::clone(self);
+                Step::Later(Box::new(move |device| through(&server, device, pass)))
+            }
+            (None, _) => {
+                let server = Arc::clone(self);
+                Step::Parked(Box::new(move |device, pass| through(&server, device, pass)))
+            }
+        }
+    }
+
+    /// A pass for a change that is done at once.
+    pub(super) fn pass(&self) -> Option<Pass> {
+        self.gate.enter()
+    }
+
+    /// A job that changes nothing.
+    pub(super) fn later<R>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<R> + Send + 'static,
+    ) -> Step<R> {
+        let server = Arc::clone(self);
+        Step::Later(Box::new(move |()| work(&server)))
+    }
+
+    /// An entry for a node on which the kernel now has one reference more.
+    pub(super) fn entry(&self, found: &Found) -> EntryReply {
+        let stores = self.modes.stores(found.node.id());
+        EntryReply {
+            id: found.node.id(),
+            stat: found.stat,
+            entry_lifetime: FOREVER,
+            attr_lifetime: policy::entry_attributes(&found.node, stores),
+        }
+    }
+
+    /// LOOKUP. `None`: there is no such name, and that too holds for ever. `.` and `..` are asked for
+    /// by open_by_handle_at(2) and NFS.
+    ///
+    /// # Errors
+    /// `ESTALE` for an unknown parent, `ENAMETOOLONG`; what the union reports.
+    pub fn lookup(&self, parent: NodeId, name: &OsStr) -> Result<Option<EntryReply>> {
+        let parent = self.union.get(parent)?;
+        let found = match name.as_encoded_bytes() {
+            b"." => Some(self.union.again(&parent)?),
+            b".." => Some(self.union.parent(&parent)?),
+            _ => self.union.lookup(&parent, Name::new(name)?)?,
+        };
+        Ok(found.map(|found| self.entry(&found)))
+    }
+
+    /// FORGET: the kernel gives back references.
+    pub fn forget(&self, node: NodeId, count: u64) {
+        self.union.forget(node, count);
+        if self.union.get(node).is_err() {
+            self.modes.forget(node);
+        }
+    }
+
+    /// GETATTR.
+    ///
+    /// # Errors
+    /// `ESTALE`; what the union reports.
+    pub fn getattr(&self, node: NodeId) -> Result<AttrReply> {
+        let stat = self.union.getattr(&*self.union.get(node)?)?;
+        Ok(self.attr(node, stat))
+    }
+
+    fn attr(&self, node: NodeId, stat: Stat) -> AttrReply {
+        AttrReply {
+            stat,
+            lifetime: policy::attributes(self.modes.stores(node)),
+        }
+    }
+
+    /// SETATTR. An empty request is the kernel's way to ask for setuid and setgid to be cleared
+    /// (HANDLE_KILLPRIV_V2).
+    pub fn setattr(
+        self: &Arc<Self>,
+        id: NodeId,
+        mut set: SetAttr,
+        handle: Option<u64>,
+        caller: Caller,
+    ) -> Step<AttrReply> {
+        set.kill_priv |= set == SetAttr::default();
+        let node = match self.union.get(id) {
+            Ok(node) => node,
+            Err(e) => return Step::Done(Err(e)),
+        };
+        let copies = match set.size {
+            Some(_) => self.union.needs_copy_up(&node),
+            None => !node.has_upper(),
+        };
+        let cost = if copies { Cost::Slow } else { Cost::Quick };
+        self.change(cost, &(), move |server, ()| {
+            let handle = handle.and_then(|fh| server.handles.file(fh).ok());
+            let file = handle.as_ref().and_then(|h| h.writer.as_deref());
+            let stat = server.union.setattr(&node, &set, caller, file)?;
+            Ok(server.attr(id, stat))
+        })
+    }
+
+    /// READLINK.
+    ///
+    /// # Errors
+    /// `ESTALE`, `EINVAL`; what the union reports.
+    pub fn readlink(&self, node: NodeId) -> Result<Vec<u8>> {
+        self.union.read_link(&*self.union.get(node)?)
+    }
+
+    /// STATFS.
+    ///
+    /// # Errors
+    /// What the file system below reports.
+    pub fn statfs(&self) -> Result<FsStat> {
+        self.union.statfs()
+    }
+
+    /// GETXATTR; `size` is the room for the value in bytes, 0 to ask for its length.
+    ///
+    /// # Errors
+    /// `ENODATA`, `ERANGE`; what the union reports.
+    pub fn getxattr(&self, node: NodeId, name: &OsStr, size: u32) -> Result<XattrReply> {
+        let node = self.union.get(node)?;
+        let value = self.union.xattr(&node, name)?;
+        sized(value.ok_or(Errno::ENODATA)?, size)
+    }
+
+    /// LISTXATTR; `size` as for [`Server::getxattr`]. Only a privileged caller is shown names of
+    /// `trusted.` (xattr(7)).
+    ///
+    /// # Errors
+    /// `ERANGE`; what the union reports.
+    pub fn listxattr(&self, node: NodeId, size: u32, caller: Caller) -> Result<XattrReply> {
+        let node = self.union.get(node)?;
+        let mut list = Vec::new();
+        for name in self.union.xattr_names(&node)? {
+            if caller.uid == 0 || !name.starts_with(b"trusted.") {
+                list.extend_from_slice(&name);
+                list.push(0);
+            }
+        }
+        sized(list, size)
+    }
+}
+
+fn sized(data: Vec<u8>, room: u32) -> Result<XattrReply> {
+    let len = u32::try_from(data.len()).map_err(|_| Error::new(Errno::E2BIG))?;
+    match room {
+        0 => Ok(XattrReply::Size(len)),
+        room if len > room => Err(Error::new(Errno::ERANGE)),
+        _ => Ok(XattrReply::Data(data)),
+    }
+}
+
+/// A name that outlives its request.
+pub(super) fn owned(name: &OsStr) -> Result<NameBuf> {
+    NameBuf::new(name.as_encoded_bytes())
+}

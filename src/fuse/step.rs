@@ -1,0 +1,39 @@
+//! [`Step`]: an answer, or the job that will give it.
+
+use super::gate::Pass;
+use crate::error::Result;
+
+/// Work that gives an answer on a thread of the pool. It is lent the transport's `D`, by which
+/// files can be registered for passthrough.
+pub type Job<R, D = ()> = Box<dyn FnOnce(&D) -> Result<R> + Send>;
+
+/// Work that waits until changes are allowed again.
+pub type ParkedJob<R, D = ()> = Box<dyn FnOnce(&D, Pass) -> Result<R> + Send>;
+
+/// What an operation comes to on the thread that serves it.
+pub enum Step<R, D = ()> {
+    /// The answer.
+    Done(Result<R>),
+    /// The answer comes from this job; the serving thread goes on.
+    Later(Job<R, D>),
+    /// The answer comes from this job, once changes are allowed again.
+    Parked(ParkedJob<R, D>),
+}
+
+impl<R, D> From<Result<R>> for Step<R, D> {
+    fn from(result: Result<R>) -> Self {
+        Step::Done(result)
+    }
+}
+
+impl<R: 'static> Step<R> {
+    /// The same step for a transport's device, which it does not need.
+    #[must_use]
+    pub fn with_device<D: 'static>(self) -> Step<R, D> {
+        match self {
+            Step::Done(result) => Step::Done(result),
+            Step::Later(job) => Step::Later(Box::new(move |_| job(&()))),
+            Step::Parked(job) => Step::Parked(Box::new(move |_, pass| job(&(), pass))),
+        }
+    }
+}
