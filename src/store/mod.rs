@@ -32,6 +32,7 @@ use std::sync::Arc;
 pub use atomic::write_atomically;
 pub use blobs::BlobWriter;
 pub use lock::{FileLock, Lease};
+pub use pins::Pin;
 
 use crate::error::{Context, Failure, FailureKind};
 use crate::image::{ChainId, DiffId, Digest};

@@ -6,5 +6,6 @@ pub mod dir;
 pub mod fd;
 pub mod handle;
 pub mod map;
+pub mod process;
 pub mod writeback;
 pub mod xattr;

@@ -1,0 +1,145 @@
+//! The way to a live mount: a socket in the container's directory, one JSON object a line.
+//!
+//! `{"request":"hold"}` is answered when no change is under way any more; changes wait until
+//! `{"request":"release"}`, or until the connection is gone. `{"request":"status"}` says that the
+//! daemon lives.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Failure};
+
+/// The socket's name in the container's directory.
+const SOCKET: &str = "control.sock";
+
+/// What a live mount can be asked to do.
+pub trait Held: Send + Sync {
+    /// Lets running changes finish and keeps new ones waiting.
+    ///
+    /// # Errors
+    /// `EBUSY` when somebody else holds it, `ETIMEDOUT` when changes don't come to an end.
+    fn hold(&self) -> crate::error::Result<()>;
+
+    /// Lets changes go on.
+    fn release(&self);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    request: String,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Answer {
+    ok: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A path to the socket that is short enough for an address, whatever the store's.
+fn address(dir: &Path) -> std::io::Result<(OwnedFd, PathBuf)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(dir, flags, Mode::empty())?;
+    let path = PathBuf::from(crate::sys::fd::magic_path(&fd)).join(SOCKET);
+    Ok((fd, path))
+}
+
+/// Listens for commands to a mount; on a thread of its own, until the process ends.
+///
+/// # Errors
+/// `System`
+pub fn listen(dir: &Path, mount: Arc<dyn Held>) -> Result<(), Failure> {
+    let about = || format!("control socket in {}", dir.display());
+    let (_fd, path) = address(dir).context(about)?;
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context(about),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path).context(about)?;
+    let serve = move || {
+        for stream in listener.incoming() {
+            let mount = Arc::clone(&mount);
+            let answer = move || match stream {
+                Ok(stream) => serve(&stream, mount.as_ref()),
+                Err(e) => log::warn!("control socket: {e}"),
+            };
+            if let Err(e) = std::thread::Builder::new().name("control".into()).spawn(answer) {
+                log::warn!("control socket: {e}");
+            }
+        }
+    };
+    std::thread::Builder::new().name("control".into()).spawn(serve).map(drop).context(about)
+}
+
+fn serve(stream: &UnixStream, mount: &dyn Held) {
+    let mut held = false;
+    for line in BufReader::new(stream).lines() {
+        let Ok(line) = line else { break };
+        let answer = match serde_json::from_str::<Request>(&line).as_ref().map(|r| r.request.as_str()) {
+            Ok("hold") if !held => match mount.hold() {
+                Ok(()) => {
+                    held = true;
+                    Answer { ok: true, ..Answer::default() }
+                }
+                Err(e) => Answer { ok: false, error: Some(e.to_string()) },
+            },
+            Ok("release") if held => {
+                mount.release();
+                held = false;
+                Answer { ok: true, ..Answer::default() }
+            }
+            Ok("status") => Answer { ok: true, ..Answer::default() },
+            _ => Answer { ok: false, error: Some("not a request".into()) },
+        };
+        let Ok(mut text) = serde_json::to_string(&answer) else { break };
+        text.push('\n');
+        let mut out = stream;
+        if out.write_all(text.as_bytes()).is_err() {
+            break;
+        }
+    }
+    if held {
+        mount.release();
+    }
+}
+
+/// A connection to a live mount. Dropping it releases what it holds.
+pub struct Connection {
+    stream: BufReader<UnixStream>,
+}
+
+impl Connection {
+    /// Connects to the mount of the container whose directory this is.
+    ///
+    /// # Errors
+    /// `System` when its daemon doesn't answer.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let about = || format!("reach the mount of {}", dir.display());
+        let (_fd, path) = address(dir).context(about)?;
+        let stream = UnixStream::connect(&path).context(about)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Holds all changes until the connection is dropped.
+    ///
+    /// # Errors
+    /// `Conflict` when somebody else holds them.
+    pub fn hold(&mut self) -> Result<(), Failure> {
+        self.stream.get_mut().write_all(b"{\"request\":\"hold\"}\n")?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        let answer: Answer = serde_json::from_str(&line)
+            .map_err(|e| Failure::system(format!("the mount's daemon answers strangely: {e}")))?;
+        if answer.ok {
+            return Ok(());
+        }
+        let why = answer.error.unwrap_or_default();
+        Err(Failure::conflict(format!("the mount can't be held: {why}")))
+    }
+}

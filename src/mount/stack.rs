@@ -1,0 +1,152 @@
+//! Stacks: the layers of an image or container, or directories, put together.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::options::MountOptions;
+use crate::archive::chain::ensure_image;
+use crate::archive::progress::Progress;
+use crate::commit::View;
+use crate::error::{Context, Failure};
+use crate::index::Index;
+use crate::layer::Layer;
+use crate::layer::dir::{DirForms, DirLayer};
+use crate::layer::format::MarkSpace;
+use crate::layer::image::ImageLayer;
+use crate::store::containers::Container;
+use crate::store::names::StoredImage;
+use crate::store::{FileLock, Store};
+use crate::union::{Union, UnionOptions, Upper};
+
+/// A stack that is ready to be mounted, and what keeps it as it is.
+pub struct Stack {
+    /// The merged tree.
+    pub union: Arc<Union>,
+    /// What `/proc/mounts` shows as the source.
+    pub source: String,
+    /// The container, and the claim on it.
+    pub container: Option<(Container, FileLock)>,
+    /// Keeps a mounted image in the store.
+    pub pin: Option<crate::store::Pin>,
+}
+
+/// The layers of an image, as one; none for an image without layers.
+fn image_layers(
+    store: &Store,
+    image: &StoredImage,
+    progress: &dyn Progress,
+) -> Result<Vec<Arc<dyn Layer>>, Failure> {
+    let path = ensure_image(store, image, progress)?;
+    let index = Index::open(&path).map_err(|e| {
+        Failure::from(e).context("this image can't be mounted; remove it and load it again")
+    })?;
+    Ok(vec![Arc::new(ImageLayer::new(index, Arc::new(store.clone())))])
+}
+
+fn options_of(store: &Store) -> Result<UnionOptions, Failure> {
+    Ok(UnionOptions { statfs_dir: Some(open_dir(store.root())?), metacopy: true })
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).context(|| path.display().to_string())
+}
+
+fn mark_space() -> MarkSpace {
+    // Only root of the first user namespace may set trusted attributes.
+    if rustix::process::geteuid().is_root() && !in_user_namespace() {
+        MarkSpace::Trusted
+    } else {
+        MarkSpace::User
+    }
+}
+
+fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// An image's stack, read-only.
+///
+/// # Errors
+/// `Invalid` when the image is damaged; `System`.
+pub fn of_image(
+    store: &Store,
+    image: &StoredImage,
+    progress: &dyn Progress,
+) -> Result<Stack, Failure> {
+    let pin = store.pin(&image.manifest)?;
+    let layers = image_layers(store, image, progress)?;
+    let union = Union::new(layers, None, options_of(store)?)?;
+    let source = image.names.first().map_or_else(|| image.id.to_string(), |n| n.familiar());
+    Ok(Stack { union, source, container: None, pin: Some(pin) })
+}
+
+/// A container's stack, claimed.
+///
+/// # Errors
+/// `Conflict` when it is mounted; `Invalid` when its image is damaged; `System`.
+pub fn of_container(
+    store: &Store,
+    container: &Container,
+    options: &MountOptions,
+    progress: &dyn Progress,
+) -> Result<Stack, Failure> {
+    let claim = container.claim(store)?;
+    let image = store.image_of_container(container)?;
+    let layers = image_layers(store, &image, progress)?;
+    let (upper, work) = (container.upper(store), container.work(store));
+    let upper = if options.read_only {
+        Upper::open_read_only(&upper, mark_space())?
+    } else {
+        Upper::open(&upper, &work, mark_space(), options.volatile)?
+    };
+    let union = Union::new(layers, Some(upper), options_of(store)?)?;
+    let source = container.name.clone();
+    Ok(Stack { union, source, container: Some((container.clone(), claim)), pin: None })
+}
+
+/// Two views of a container for a commit or a diff: as its image is, and as it is now. A live mount
+/// of it must be held while they are used.
+///
+/// # Errors
+/// `Invalid` when its image is damaged; `System`.
+pub fn view(
+    store: &Store,
+    container: &Container,
+    progress: &dyn Progress,
+) -> Result<(StoredImage, View), Failure> {
+    let image = store.image_of_container(container)?;
+    let base = Union::new(image_layers(store, &image, progress)?, None, options_of(store)?)?;
+    let upper = Upper::open_read_only(&container.upper(store), mark_space())?;
+    let layers = image_layers(store, &image, progress)?;
+    let merged = Union::new(layers, Some(upper), options_of(store)?)?;
+    Ok((image, View { base, merged }))
+}
+
+/// A stack of directories, as overlayfs's options name them.
+///
+/// # Errors
+/// `Usage` for an upper without a work directory; `System` for a directory that can't be opened,
+/// or is in use.
+pub fn of_directories(options: &MountOptions) -> Result<Stack, Failure> {
+    let space = if options.userxattr { MarkSpace::User } else { mark_space() };
+    let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
+    for path in &options.lowers {
+        let layer = DirLayer::open(path, DirForms { space, aufs: false });
+        layers.push(Arc::new(layer.map_err(|e| Failure::from(e).context("lowerdir"))?));
+    }
+    let upper = match (&options.upper, &options.work) {
+        (None, _) => None,
+        (Some(_), None) => return Err(Failure::usage("upperdir needs a workdir beside it")),
+        (Some(upper), Some(_)) if options.read_only => Some(Upper::open_read_only(upper, space)?),
+        (Some(upper), Some(work)) => Some(Upper::open(upper, work, space, options.volatile)?),
+    };
+    let first = options.lowers.first().map(|p| open_dir(p)).transpose()?;
+    let union_options = UnionOptions { statfs_dir: first, metacopy: options.metacopy };
+    let union = Union::new(layers, upper, union_options)?;
+    Ok(Stack { union, source: "strata".into(), container: None, pin: None })
+}

@@ -1,0 +1,91 @@
+//! Processes: forking a daemon off, and its signals.
+#![expect(unsafe_code, reason = "fork and signal masks have no safe wrapper")]
+
+use std::io;
+
+/// Which side of a fork one is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// The new process.
+    Child,
+    /// The old one, with the new one's id.
+    Parent(i32),
+}
+
+/// Splits the process in two.
+///
+/// # Errors
+/// `EBUSY` when there are other threads, which the child would not have; what fork(2) reports.
+pub fn fork() -> io::Result<Fork> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: there is one thread, so the child has everything that this process has, in a
+    // consistent state.
+    match unsafe { libc::fork() } {
+        0 => Ok(Fork::Child),
+        pid if pid > 0 => Ok(Fork::Parent(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Signals that end a daemon.
+fn ending() -> libc::sigset_t {
+    // SAFETY: a sigset_t of zeros is a valid value for sigemptyset to fill; the calls take valid
+    // pointers and signal numbers.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        set
+    }
+}
+
+/// Keeps the signals that end a process from this thread and those it starts; they are to be taken
+/// by [`wait_for_end`].
+///
+/// # Errors
+/// What pthread_sigmask(3) reports.
+pub fn block_ending_signals() -> io::Result<()> {
+    let set = ending();
+    // SAFETY: `set` is initialised and outlives the call; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Waits for one of the signals that [`block_ending_signals`] keeps away.
+///
+/// # Errors
+/// What sigwait(3) reports.
+pub fn wait_for_end() -> io::Result<i32> {
+    let set = ending();
+    let mut signal = 0;
+    // SAFETY: both pointers are valid for the call.
+    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
+        0 => Ok(signal),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Lets a write to a closed pipe end the process quietly, as other tools do (Rust's runtime
+/// ignores the signal).
+pub fn end_on_closed_pipe() {
+    // SAFETY: the default action needs no handler.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, where that is allowed.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(e) = setrlimit(Resource::Nofile, raised) {
+        log::debug!("raise the limit of open files: {e}");
+    }
+}
