@@ -69,35 +69,62 @@ pub fn listen(dir: &Path, mount: Arc<dyn Held>) -> Result<(), Failure> {
                 Ok(stream) => serve(&stream, mount.as_ref()),
                 Err(e) => log::warn!("control socket: {e}"),
             };
-            if let Err(e) = std::thread::Builder::new().name("control".into()).spawn(answer) {
+            if let Err(e) = std::thread::Builder::new()
+                .name("control".into())
+                .spawn(answer)
+            {
                 log::warn!("control socket: {e}");
             }
         }
     };
-    std::thread::Builder::new().name("control".into()).spawn(serve).map(drop).context(about)
+    std::thread::Builder::new()
+        .name("control".into())
+        .spawn(serve)
+        .map(drop)
+        .context(about)
 }
 
 fn serve(stream: &UnixStream, mount: &dyn Held) {
     let mut held = false;
     for line in BufReader::new(stream).lines() {
         let Ok(line) = line else { break };
-        let answer = match serde_json::from_str::<Request>(&line).as_ref().map(|r| r.request.as_str()) {
+        let answer = match serde_json::from_str::<Request>(&line)
+            .as_ref()
+            .map(|r| r.request.as_str())
+        {
             Ok("hold") if !held => match mount.hold() {
                 Ok(()) => {
                     held = true;
-                    Answer { ok: true, ..Answer::default() }
+                    Answer {
+                        ok: true,
+                        ..Answer::default()
+                    }
                 }
-                Err(e) => Answer { ok: false, error: Some(e.to_string()) },
+                Err(e) => Answer {
+                    ok: false,
+                    error: Some(e.to_string()),
+                },
             },
             Ok("release") if held => {
                 mount.release();
                 held = false;
-                Answer { ok: true, ..Answer::default() }
+                Answer {
+                    ok: true,
+                    ..Answer::default()
+                }
             }
-            Ok("status") => Answer { ok: true, ..Answer::default() },
-            _ => Answer { ok: false, error: Some("not a request".into()) },
+            Ok("status") => Answer {
+                ok: true,
+                ..Answer::default()
+            },
+            _ => Answer {
+                ok: false,
+                error: Some("not a request".into()),
+            },
         };
-        let Ok(mut text) = serde_json::to_string(&answer) else { break };
+        let Ok(mut text) = serde_json::to_string(&answer) else {
+            break;
+        };
         text.push('\n');
         let mut out = stream;
         if out.write_all(text.as_bytes()).is_err() {
@@ -123,7 +150,9 @@ impl Connection {
         let about = || format!("reach the mount of {}", dir.display());
         let (_fd, path) = address(dir).context(about)?;
         let stream = UnixStream::connect(&path).context(about)?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// Holds all changes until the connection is dropped.
@@ -131,7 +160,9 @@ impl Connection {
     /// # Errors
     /// `Conflict` when somebody else holds them.
     pub fn hold(&mut self) -> Result<(), Failure> {
-        self.stream.get_mut().write_all(b"{\"request\":\"hold\"}\n")?;
+        self.stream
+            .get_mut()
+            .write_all(b"{\"request\":\"hold\"}\n")?;
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let answer: Answer = serde_json::from_str(&line)

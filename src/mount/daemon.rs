@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{UnmountFlags, mount2, unmount};
+use rustix::mount::{UnmountFlags, mount, unmount};
 
 use super::MountRequest;
 use super::control::{self, Held};
@@ -36,7 +36,10 @@ pub fn run(
 ) -> Result<(), Failure> {
     let device = open_device()?;
     attach(device.as_fd(), &stack, mountpoint, request)?;
-    let serving = Serving { store: store.clone(), mountpoint: mountpoint.to_path_buf() };
+    let serving = Serving {
+        store: store.clone(),
+        mountpoint: mountpoint.to_path_buf(),
+    };
     if request.foreground {
         return serving.serve(device, stack, || Ok(()));
     }
@@ -51,7 +54,9 @@ pub fn run(
             drop((device, writer));
             std::mem::forget(stack.pin);
             let mut said = String::new();
-            reader.read_to_string(&mut said).context(|| "wait for the mount")?;
+            reader
+                .read_to_string(&mut said)
+                .context(|| "wait for the mount")?;
             match said.as_str() {
                 "ready" => Ok(()),
                 "" => Err(serving.abandon("its daemon has died; its log says why")),
@@ -91,7 +96,7 @@ fn attach(
     );
     let data = CString::new(data).map_err(|e| Failure::system(e.to_string()))?;
     let source = request.options.fsname.as_ref().unwrap_or(&stack.source);
-    mount2(Some(source.as_str()), mountpoint, Some("fuse.strata"), flags, Some(&data)).map_err(|e| {
+    mount(source.as_str(), mountpoint, "fuse.strata", flags, &*data).map_err(|e| {
         let hint = match e {
             rustix::io::Errno::PERM => " (mounting needs root, or root of a user namespace)",
             _ => "",
@@ -117,7 +122,10 @@ impl Serving {
 
     /// The child's life. It never returns to what the parent was doing.
     fn in_background(self, device: OwnedFd, stack: Stack, mut ready: std::io::PipeWriter) -> ! {
-        let log = stack.container.as_ref().map(|(c, _)| c.dir(&self.store).join("log"));
+        let log = stack
+            .container
+            .as_ref()
+            .map(|(c, _)| c.dir(&self.store).join("log"));
         let result = detach_from_terminal(log.as_deref()).and_then(|()| {
             self.serve(device, stack, || {
                 ready.write_all(b"ready")?;
@@ -145,7 +153,12 @@ impl Serving {
         process::raise_file_limit();
         rustix::process::umask(Mode::empty());
         process::block_ending_signals().context(|| "block signals")?;
-        let Stack { union, container, pin, .. } = stack;
+        let Stack {
+            union,
+            container,
+            pin,
+            ..
+        } = stack;
         let mount_id = mountinfo::at(&self.mountpoint)?.map(|m| m.id);
         let session = Session::greet(union, device, Access::All)?;
         let server = session.server();
@@ -176,7 +189,10 @@ impl Serving {
         mount_id: Option<u64>,
     ) -> Result<(), Failure> {
         if let Some(container) = container {
-            control::listen(&container.dir(&self.store), Arc::new(Holder(Arc::clone(server))))?;
+            control::listen(
+                &container.dir(&self.store),
+                Arc::new(Holder(Arc::clone(server))),
+            )?;
             let record = MountRecord {
                 pid: std::process::id(),
                 mountpoint: self.mountpoint.clone(),
@@ -220,7 +236,11 @@ fn unmount_on_signals(mountpoint: &Path, mount_id: Option<u64>) {
         }
         match unmount(mountpoint, UnmountFlags::NOFOLLOW) {
             Ok(()) => return,
-            Err(e) => log::warn!("unmount {}: {}", mountpoint.display(), Errno(e.raw_os_error())),
+            Err(e) => log::warn!(
+                "unmount {}: {}",
+                mountpoint.display(),
+                Errno(e.raw_os_error())
+            ),
         }
     }
 }
@@ -230,8 +250,11 @@ fn detach_from_terminal(log: Option<&Path>) -> Result<(), Failure> {
     std::env::set_current_dir("/").context(|| "chdir /")?;
     let null = OpenOptions::new().read(true).write(true).open("/dev/null");
     let null: File = null.context(|| "open /dev/null")?;
-    for redirect in [rustix::stdio::dup2_stdin, rustix::stdio::dup2_stdout, rustix::stdio::dup2_stderr]
-    {
+    for redirect in [
+        rustix::stdio::dup2_stdin,
+        rustix::stdio::dup2_stdout,
+        rustix::stdio::dup2_stderr,
+    ] {
         redirect(&null).context(|| "redirect to /dev/null")?;
     }
     if let Some(path) = log {

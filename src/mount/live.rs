@@ -72,7 +72,9 @@ pub fn commit_container(
     pause: Pause,
     progress: &dyn Progress,
 ) -> Result<Digest, Failure> {
-    with_view(store, container, pause, progress, |image, view| commit(store, image, view, options))
+    with_view(store, container, pause, progress, |image, view| {
+        commit(store, image, view, options)
+    })
 }
 
 /// What a container changed.

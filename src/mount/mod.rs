@@ -62,24 +62,37 @@ pub fn mount(
         daemon::run(store, stack, &mountpoint, request)?;
         return Ok(Mounted { container: None });
     }
-    let found = if request.name.is_none() { store.container(&request.source).ok() } else { None };
+    let found = if request.name.is_none() {
+        store.container(&request.source).ok()
+    } else {
+        None
+    };
     if let Some(container) = found {
         let stack = stack::of_container(store, &container, &request.options, progress)?;
         daemon::run(store, stack, &mountpoint, request)?;
-        return Ok(Mounted { container: Some(container) });
+        return Ok(Mounted {
+            container: Some(container),
+        });
     }
-    let image = store.find(&request.source).map_err(|f| other_kinds(f, &request.source))?;
+    let image = store
+        .find(&request.source)
+        .map_err(|f| other_kinds(f, &request.source))?;
     if request.options.read_only {
         let stack = stack::of_image(store, &image, progress)?;
         daemon::run(store, stack, &mountpoint, request)?;
         return Ok(Mounted { container: None });
     }
-    let new = NewContainer { name: request.name.clone(), remove: request.remove };
+    let new = NewContainer {
+        name: request.name.clone(),
+        remove: request.remove,
+    };
     let container = store.create_container(&image, &request.source, new)?;
     let mounted = stack::of_container(store, &container, &request.options, progress)
         .and_then(|stack| daemon::run(store, stack, &mountpoint, request));
     match mounted {
-        Ok(()) => Ok(Mounted { container: Some(container) }),
+        Ok(()) => Ok(Mounted {
+            container: Some(container),
+        }),
         Err(e) => {
             if let Err(left) = store.remove_container(&container) {
                 log::warn!("container {} stays: {left}", container.name);
@@ -104,14 +117,22 @@ fn check_mountpoint(store: &Store, mountpoint: &Path) -> Result<PathBuf, Failure
     let shown = mountpoint.display();
     umount::detach_dead(mountpoint)?;
     let path = std::fs::canonicalize(mountpoint).context(|| format!("mount point {shown}"))?;
-    let kind = std::fs::metadata(&path).context(|| format!("mount point {shown}"))?.file_type();
+    let kind = std::fs::metadata(&path)
+        .context(|| format!("mount point {shown}"))?
+        .file_type();
     if !kind.is_dir() {
-        let what = if kind.is_socket() { "a socket" } else { "not a directory" };
+        let what = if kind.is_socket() {
+            "a socket"
+        } else {
+            "not a directory"
+        };
         return Err(Failure::usage(format!("mount point {shown} is {what}")));
     }
     let root = std::fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_path_buf());
     if path.starts_with(&root) {
-        return Err(Failure::usage(format!("mount point {shown} is inside the store")));
+        return Err(Failure::usage(format!(
+            "mount point {shown} is inside the store"
+        )));
     }
     Ok(path)
 }

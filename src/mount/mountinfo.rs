@@ -43,7 +43,12 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut rest = fields.skip_while(|f| *f != b"-").skip(1);
     let kind = String::from_utf8(rest.next()?.to_vec()).ok()?;
     let source = unescape(rest.next()?);
-    Some(MountEntry { id, mountpoint: mountpoint.into(), kind, source })
+    Some(MountEntry {
+        id,
+        mountpoint: mountpoint.into(),
+        kind,
+        source,
+    })
 }
 
 /// Space, tab, newline and backslash are written as `\` and three octal digits.
@@ -60,7 +65,11 @@ fn unescape(field: &[u8]) -> OsString {
             _ => None,
         };
         out.push(code.unwrap_or(*first));
-        rest = if code.is_some() { after.get(3..).unwrap_or_default() } else { after };
+        rest = if code.is_some() {
+            after.get(3..).unwrap_or_default()
+        } else {
+            after
+        };
     }
     OsString::from_vec(out)
 }
@@ -75,8 +84,16 @@ mod tests {
         let entry = parse(line).unwrap();
         assert_eq!(entry.id, 36);
         assert_eq!(entry.mountpoint, Path::new(r"/mnt 2\x"));
-        assert_eq!((entry.kind.as_str(), entry.source.to_str().unwrap()), ("fuse.strata", "a\tb"));
+        assert_eq!(
+            (entry.kind.as_str(), entry.source.to_str().unwrap()),
+            ("fuse.strata", "a\tb")
+        );
         assert_eq!(parse(b""), None);
-        assert!(read().unwrap().iter().any(|m| m.mountpoint == Path::new("/proc")));
+        assert!(
+            read()
+                .unwrap()
+                .iter()
+                .any(|m| m.mountpoint == Path::new("/proc"))
+        );
     }
 }

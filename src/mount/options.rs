@@ -67,12 +67,30 @@ const FLAGS: &[(&str, MountFlags, bool)] = &[
 
 /// Words of mount(8) and fstab(5) that say nothing to a file system, and what is so here anyway.
 const NO_EFFECT: &[&str] = &[
-    "defaults", "rw", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail",
-    "_netdev", "allow_other", "default_permissions",
+    "defaults",
+    "rw",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "users",
+    "owner",
+    "group",
+    "nofail",
+    "_netdev",
+    "allow_other",
+    "default_permissions",
 ];
 
 /// Words that take a value.
-const VALUED: &[&str] = &["fsname", "lowerdir", "lowerdir+", "upperdir", "workdir", "metacopy"];
+const VALUED: &[&str] = &[
+    "fsname",
+    "lowerdir",
+    "lowerdir+",
+    "upperdir",
+    "workdir",
+    "metacopy",
+];
 
 impl MountOptions {
     /// Takes one `-o` list in. `\,` is a comma in a value, `\:` a colon in a path of `lowerdir`.
@@ -105,7 +123,8 @@ impl MountOptions {
             ("userxattr", None) => self.userxattr = true,
             ("fsname", Some(value)) => self.fsname = Some(value.to_owned()),
             ("lowerdir", Some(value)) => {
-                self.lowers.extend(split(value, ':').into_iter().map(PathBuf::from));
+                self.lowers
+                    .extend(split(value, ':').into_iter().map(PathBuf::from));
             }
             ("lowerdir+", Some(value)) => self.lowers.push(value.into()),
             ("upperdir", Some(value)) => self.upper = Some(value.into()),
@@ -150,13 +169,26 @@ fn split(list: &str, separator: char) -> Vec<String> {
 fn unknown(word: &str, value: Option<&str>) -> Failure {
     if VALUED.contains(&word) {
         let value = value.map_or_else(|| "no value".to_owned(), |v| format!("\"{v}\""));
-        return Failure::usage(format!("mount option {word}: {} is no possible value", value.escape_debug()));
+        return Failure::usage(format!(
+            "mount option {word}: {} is no possible value",
+            value.escape_debug()
+        ));
     }
-    let known = FLAGS.iter().map(|(w, ..)| *w).chain(NO_EFFECT.iter().copied());
-    let known = known.chain(VALUED.iter().copied()).chain(["ro", "volatile", "userxattr"]);
-    let nearest = known.min_by_key(|k| distance(k, word)).filter(|k| distance(k, word) <= 3);
+    let known = FLAGS
+        .iter()
+        .map(|(w, ..)| *w)
+        .chain(NO_EFFECT.iter().copied());
+    let known = known
+        .chain(VALUED.iter().copied())
+        .chain(["ro", "volatile", "userxattr"]);
+    let nearest = known
+        .min_by_key(|k| distance(k, word))
+        .filter(|k| distance(k, word) <= 3);
     let hint = nearest.map_or_else(String::new, |n| format!(" (did you mean {n}?)"));
-    Failure::usage(format!("unknown mount option \"{}\"{hint}", word.escape_debug()))
+    Failure::usage(format!(
+        "unknown mount option \"{}\"{hint}",
+        word.escape_debug()
+    ))
 }
 
 /// How many letters have to be changed to make one word the other.
@@ -188,20 +220,42 @@ mod tests {
 
     #[test]
     fn lists_are_taken_apart() {
-        let options = parse(r"lowerdir=/a\:b:/c\,d:/e,,upperdir=/u,workdir=/w,ro,dev,nosuid,x-systemd.automount,").unwrap();
+        let options = parse(
+            r"lowerdir=/a\:b:/c\,d:/e,,upperdir=/u,workdir=/w,ro,dev,nosuid,x-systemd.automount,",
+        )
+        .unwrap();
         assert_eq!(options.lowers, ["/a:b", "/c,d", "/e"].map(PathBuf::from));
         assert_eq!(options.upper.as_deref(), Some(std::path::Path::new("/u")));
         assert!(options.read_only);
-        assert_eq!(options.mount_flags(), MountFlags::RDONLY | MountFlags::NOSUID);
+        assert_eq!(
+            options.mount_flags(),
+            MountFlags::RDONLY | MountFlags::NOSUID
+        );
         assert_eq!(parse("").unwrap(), MountOptions::default());
     }
 
     #[test]
     fn unknown_words_are_refused_with_the_nearest() {
         let error = parse("nosiud").unwrap_err().to_string();
-        assert_eq!(error, "unknown mount option \"nosiud\" (did you mean nosuid?)");
-        assert_eq!(parse("frobnicate=1").unwrap_err().to_string(), "unknown mount option \"frobnicate\"");
-        assert!(parse("metacopy=perhaps").unwrap_err().to_string().contains("metacopy"));
-        assert!(parse("upperdir").unwrap_err().to_string().contains("no value"));
+        assert_eq!(
+            error,
+            "unknown mount option \"nosiud\" (did you mean nosuid?)"
+        );
+        assert_eq!(
+            parse("frobnicate=1").unwrap_err().to_string(),
+            "unknown mount option \"frobnicate\""
+        );
+        assert!(
+            parse("metacopy=perhaps")
+                .unwrap_err()
+                .to_string()
+                .contains("metacopy")
+        );
+        assert!(
+            parse("upperdir")
+                .unwrap_err()
+                .to_string()
+                .contains("no value")
+        );
     }
 }

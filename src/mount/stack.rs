@@ -43,11 +43,17 @@ fn image_layers(
     let index = Index::open(&path).map_err(|e| {
         Failure::from(e).context("this image can't be mounted; remove it and load it again")
     })?;
-    Ok(vec![Arc::new(ImageLayer::new(index, Arc::new(store.clone())))])
+    Ok(vec![Arc::new(ImageLayer::new(
+        index,
+        Arc::new(store.clone()),
+    ))])
 }
 
 fn options_of(store: &Store) -> Result<UnionOptions, Failure> {
-    Ok(UnionOptions { statfs_dir: Some(open_dir(store.root())?), metacopy: true })
+    Ok(UnionOptions {
+        statfs_dir: Some(open_dir(store.root())?),
+        metacopy: true,
+    })
 }
 
 fn open_dir(path: &Path) -> Result<OwnedFd, Failure> {
@@ -81,8 +87,16 @@ pub fn of_image(
     let pin = store.pin(&image.manifest)?;
     let layers = image_layers(store, image, progress)?;
     let union = Union::new(layers, None, options_of(store)?)?;
-    let source = image.names.first().map_or_else(|| image.id.to_string(), |n| n.familiar());
-    Ok(Stack { union, source, container: None, pin: Some(pin) })
+    let source = image
+        .names
+        .first()
+        .map_or_else(|| image.id.to_string(), |n| n.familiar());
+    Ok(Stack {
+        union,
+        source,
+        container: None,
+        pin: Some(pin),
+    })
 }
 
 /// A container's stack, claimed.
@@ -106,7 +120,12 @@ pub fn of_container(
     };
     let union = Union::new(layers, Some(upper), options_of(store)?)?;
     let source = container.name.clone();
-    Ok(Stack { union, source, container: Some((container.clone(), claim)), pin: None })
+    Ok(Stack {
+        union,
+        source,
+        container: Some((container.clone(), claim)),
+        pin: None,
+    })
 }
 
 /// Two views of a container for a commit or a diff: as its image is, and as it is now. A live mount
@@ -120,7 +139,11 @@ pub fn view(
     progress: &dyn Progress,
 ) -> Result<(StoredImage, View), Failure> {
     let image = store.image_of_container(container)?;
-    let base = Union::new(image_layers(store, &image, progress)?, None, options_of(store)?)?;
+    let base = Union::new(
+        image_layers(store, &image, progress)?,
+        None,
+        options_of(store)?,
+    )?;
     let upper = Upper::open_read_only(&container.upper(store), mark_space())?;
     let layers = image_layers(store, &image, progress)?;
     let merged = Union::new(layers, Some(upper), options_of(store)?)?;
@@ -133,11 +156,17 @@ pub fn view(
 /// `Usage` for an upper without a work directory; `System` for a directory that can't be opened,
 /// or is in use.
 pub fn of_directories(options: &MountOptions) -> Result<Stack, Failure> {
-    let space = if options.userxattr { MarkSpace::User } else { mark_space() };
+    let space = if options.userxattr {
+        MarkSpace::User
+    } else {
+        mark_space()
+    };
     let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
     for path in &options.lowers {
         let layer = DirLayer::open(path, DirForms { space, aufs: false });
-        layers.push(Arc::new(layer.map_err(|e| Failure::from(e).context("lowerdir"))?));
+        layers.push(Arc::new(
+            layer.map_err(|e| Failure::from(e).context("lowerdir"))?,
+        ));
     }
     let upper = match (&options.upper, &options.work) {
         (None, _) => None,
@@ -146,7 +175,15 @@ pub fn of_directories(options: &MountOptions) -> Result<Stack, Failure> {
         (Some(upper), Some(work)) => Some(Upper::open(upper, work, space, options.volatile)?),
     };
     let first = options.lowers.first().map(|p| open_dir(p)).transpose()?;
-    let union_options = UnionOptions { statfs_dir: first, metacopy: options.metacopy };
+    let union_options = UnionOptions {
+        statfs_dir: first,
+        metacopy: options.metacopy,
+    };
     let union = Union::new(layers, upper, union_options)?;
-    Ok(Stack { union, source: "strata".into(), container: None, pin: None })
+    Ok(Stack {
+        union,
+        source: "strata".into(),
+        container: None,
+        pin: None,
+    })
 }

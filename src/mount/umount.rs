@@ -34,12 +34,18 @@ pub fn umount(store: &Store, what: &str, how: Umount) -> Result<(), Failure> {
     let named = by_name.filter(|c| mounted.iter().any(|(m, _)| m.id == c.id));
     let (container, place) = match named {
         Some(container) => {
-            let place = mounted.iter().find(|(m, _)| m.id == container.id).map(|(_, p)| p.clone());
+            let place = mounted
+                .iter()
+                .find(|(m, _)| m.id == container.id)
+                .map(|(_, p)| p.clone());
             (Some(container), place.unwrap_or_default())
         }
         None => {
             let place = absolute(place);
-            let container = mounted.into_iter().find(|(_, p)| *p == place).map(|(c, _)| c);
+            let container = mounted
+                .into_iter()
+                .find(|(_, p)| *p == place)
+                .map(|(c, _)| c);
             (container, place)
         }
     };
@@ -59,7 +65,10 @@ pub fn umount(store: &Store, what: &str, how: Umount) -> Result<(), Failure> {
 
 fn absolute(path: &Path) -> PathBuf {
     // A dead mount can't be looked at, but its parent can.
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let resolved = std::fs::canonicalize(path).or_else(|_| {
         let name = path.file_name().unwrap_or_default();
         std::fs::canonicalize(parent).map(|p| p.join(name))

@@ -84,7 +84,10 @@ pub fn end_on_closed_pipe() {
 pub fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
     if let Err(e) = setrlimit(Resource::Nofile, raised) {
         log::debug!("raise the limit of open files: {e}");
     }
