@@ -1,5 +1,5 @@
 //! The `strata` binary: dispatch and exit status, nothing else.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    stratafs::cli::main()
 }

@@ -1,1 +1,150 @@
-//! (to be written)
+//! The command line: Docker's words where Docker has them. A command prints and decides nothing
+//! that a user of the library couldn't do.
+//!
+//! Exit status: 0 done; 1 it failed, with one line on standard error that says why; 2 the command
+//! line is wrong.
+
+mod commit;
+mod containers;
+mod diff;
+mod format;
+mod history;
+mod images;
+mod inspect;
+mod load;
+mod mount;
+mod progress;
+mod save;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Failure, FailureKind};
+use crate::store::Store;
+
+/// Mount container images: read-only layers and one writable layer as a single tree.
+#[derive(Debug, Parser)]
+#[command(
+    name = "strata",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  strata load -i image.tar\n  strata mount --name web nginx /mnt\n  \
+        strata commit -m 'new page' web nginx:mine\n  strata save -o mine.tar nginx:mine\n\n\
+        Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage."
+)]
+struct Cli {
+    /// The store's directory [default: /var/lib/strata for root, else ~/.local/share/strata].
+    #[arg(
+        long,
+        global = true,
+        env = "STRATA_ROOT",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    root: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Load(load::Args),
+    Save(save::Args),
+    Mount(mount::Args),
+    #[command(visible_alias = "unmount")]
+    Umount(mount::UmountArgs),
+    Create(containers::CreateArgs),
+    Ps(containers::PsArgs),
+    Rm(containers::RmArgs),
+    Commit(commit::Args),
+    Diff(diff::Args),
+    Images(images::Args),
+    History(history::Args),
+    Inspect(inspect::Args),
+    Tag(images::TagArgs),
+    Rmi(images::RmiArgs),
+}
+
+/// What every command has.
+struct Context {
+    store: Store,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    crate::sys::process::end_on_closed_pipe();
+    let cli = Cli::parse();
+    let done = open(&cli).and_then(|context| run(&context, cli.command));
+    match done {
+        Ok(code) => code,
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::from(if failure.kind() == FailureKind::Usage {
+                2
+            } else {
+                1
+            })
+        }
+    }
+}
+
+fn open(cli: &Cli) -> Result<Context, Failure> {
+    let root = cli.root.clone().unwrap_or_else(Store::default_root);
+    Ok(Context {
+        store: Store::open(&root)?,
+    })
+}
+
+fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Load(args) => args.run(context),
+        Command::Save(args) => args.run(context),
+        Command::Mount(args) => args.run(context),
+        Command::Umount(args) => args.run(context),
+        Command::Create(args) => args.run(context),
+        Command::Ps(args) => args.run(context),
+        Command::Rm(args) => args.run(context),
+        Command::Commit(args) => args.run(context),
+        Command::Diff(args) => args.run(context),
+        Command::Images(args) => args.run(context),
+        Command::History(args) => args.run(context),
+        Command::Inspect(args) => args.run(context),
+        Command::Tag(args) => args.run(context),
+        Command::Rmi(args) => args.run(context),
+    }
+}
+
+/// One line on standard error.
+fn complain(failure: &Failure) {
+    eprintln!("strata: {failure}");
+}
+
+/// Does something for each of several names: what fails is said, and the others are done.
+fn each(names: &[String], mut f: impl FnMut(&str) -> Result<(), Failure>) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for name in names {
+        if let Err(failure) = f(name) {
+            complain(&failure);
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+/// Prints to standard output.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Prints a line to standard output.
+fn print_line(text: impl std::fmt::Display) -> Result<(), Failure> {
+    print(&format!("{text}\n"))
+}

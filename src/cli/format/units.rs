@@ -1,0 +1,95 @@
+//! Sizes and ages as Docker writes them (go-units).
+
+/// A size in decimal units with three significant digits.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut value = bytes as f64;
+    let mut unit = UNITS.iter();
+    let mut name = unit.next();
+    while value >= 1000.0 {
+        match unit.next() {
+            Some(next) => name = Some(next),
+            None => break,
+        }
+        value /= 1000.0;
+    }
+    let digits = if value >= 99.95 {
+        0
+    } else if value >= 9.995 {
+        1
+    } else {
+        2
+    };
+    let text = format!("{value:.digits$}");
+    let text = if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &text
+    };
+    format!("{text}{}", name.unwrap_or(&"B"))
+}
+
+/// How long ago something was, in words.
+#[must_use]
+pub fn age(seconds: i64) -> String {
+    let plain = |n: i64, unit: &str| format!("{n} {unit}");
+    let minutes = seconds / 60;
+    let hours = (seconds + 1800) / 3600;
+    let text = match seconds {
+        s if s < 1 => "Less than a second".to_owned(),
+        1 => "1 second".to_owned(),
+        s if s < 60 => plain(s, "seconds"),
+        _ if minutes == 1 => "About a minute".to_owned(),
+        _ if minutes < 60 => plain(minutes, "minutes"),
+        _ if hours == 1 => "About an hour".to_owned(),
+        _ if hours < 48 => plain(hours, "hours"),
+        _ if hours < 24 * 7 * 2 => plain(hours / 24, "days"),
+        _ if hours < 24 * 30 * 2 => plain(hours / 24 / 7, "weeks"),
+        _ if hours < 24 * 365 * 2 => plain(hours / 24 / 30, "months"),
+        s => plain(s / 3600 / 24 / 365, "years"),
+    };
+    format!("{text} ago")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_dockers() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (950, "950B"),
+            (1_000, "1kB"),
+            (9_390, "9.39kB"),
+            (1_981_954, "1.98MB"),
+            (127_123_456, "127MB"),
+            (563_800_000, "564MB"),
+            (1_500_000_000, "1.5GB"),
+            (12_345_678, "12.3MB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn ages_are_dockers() {
+        for (seconds, text) in [
+            (-5, "Less than a second ago"),
+            (1, "1 second ago"),
+            (59, "59 seconds ago"),
+            (61, "About a minute ago"),
+            (27 * 60, "27 minutes ago"),
+            (3600, "About an hour ago"),
+            (47 * 3600, "47 hours ago"),
+            (5 * 86_400, "5 days ago"),
+            (20 * 86_400, "2 weeks ago"),
+            (100 * 86_400, "3 months ago"),
+            (3 * 365 * 86_400 + 9, "3 years ago"),
+        ] {
+            assert_eq!(age(seconds), text);
+        }
+    }
+}
