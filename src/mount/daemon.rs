@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{UnmountFlags, mount, unmount};
@@ -191,7 +191,7 @@ impl Serving {
         if let Some(container) = container {
             control::listen(
                 &container.dir(&self.store),
-                Arc::new(Holder(Arc::clone(server))),
+                Arc::new(Holder(Arc::downgrade(server))),
             )?;
             let record = MountRecord {
                 pid: std::process::id(),
@@ -210,16 +210,21 @@ impl Serving {
     }
 }
 
-/// The mount's server, for those who hold it.
-struct Holder(Arc<DevFuseServer>);
+/// The mount's server, for those who hold it. It doesn't keep the server alive: the upper is given
+/// up before the claim on the container is.
+struct Holder(Weak<DevFuseServer>);
 
 impl Held for Holder {
     fn hold(&self) -> crate::error::Result<()> {
-        self.0.hold()
+        self.0
+            .upgrade()
+            .map_or_else(|| Err(Errno::ENOTCONN.into()), |server| server.hold())
     }
 
     fn release(&self) {
-        self.0.release();
+        if let Some(server) = self.0.upgrade() {
+            server.release();
+        }
     }
 }
 

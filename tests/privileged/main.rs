@@ -1,0 +1,12 @@
+//! Real mounts: root and /dev/fuse are needed; without them the tests say so and pass.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod differential;
