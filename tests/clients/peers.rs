@@ -35,11 +35,18 @@ pub fn umoci_unpack(layout: &Path, name: &str, bundle: &Path) -> PathBuf {
     bundle.join("rootfs")
 }
 
-/// `oci-image-tool validate` of a whole layout.
+/// `oci-image-tool validate` of a whole layout. It opens every file below the directory that it is given, and
+/// fails on a socket or waits at a fifo that a container holds, so it sees links to the layout's own parts only.
 pub fn validate(layout: &Path) {
+    let view = tempfile::tempdir_in(layout.parent().unwrap()).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg("-al")
+        .args(["oci-layout", "index.json", "blobs"].map(|part| layout.join(part)))
+        .arg(view.path());
+    said(&mut copy).success();
     let said = run(
         "oci-image-tool",
-        &["validate", "--type", "image", layout.to_str().unwrap()],
+        &["validate", "--type", "image", view.path().to_str().unwrap()],
     );
     assert!(
         said.ok,

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::cli::{Mounted, Strata, can_mount, chroot, have, said};
+use crate::common::cli::{Mounted, Stopwatch, Strata, can_mount, chroot, have, said};
 use crate::common::tree::{self, Tree, assert_same, expect, expect_absent};
 use crate::peers::{Podman, skopeo_copy, skopeo_layers, umoci_unpack, validate};
 use crate::samples::{self, Sample};
@@ -37,12 +37,14 @@ fn big_image() {
     }
 }
 
-fn story(test: &str, sample: &Sample) {
+fn story(test: &'static str, sample: &Sample) {
+    let mut watch = Stopwatch::start(test);
     let strata = Strata::new();
     let printed = strata.ok(&["load".as_ref(), "-i".as_ref(), sample.archive.as_os_str()]);
     assert_eq!(printed, format!("Loaded image: {}\n", sample.name));
     let loaded = strata.blobs();
     strata.assert_blobs_intact(&loaded);
+    watch.lap("load");
 
     let mounted = strata.mount(&["--name", "story"], sample.name);
     let original = mounted.tree();
@@ -51,16 +53,20 @@ fn story(test: &str, sample: &Sample) {
         "only {} objects",
         original.len()
     );
+    watch.lap("mount, the whole tree");
     if have(test, &["skopeo", "umoci"]) {
         original_is_what_umoci_unpacks(&strata, sample, &original);
     }
+    watch.lap("the same tree by umoci");
 
     let said_before = mounted.chroot(sample.application).success();
     assert_same(
         ("before the application ran", &original),
         ("after", &mounted.tree()),
     );
+    watch.lap("the application in a chroot, the tree again");
     change(&mounted.point, sample);
+    watch.lap("changes");
     let changed = mounted.tree();
     assert_changes(sample, &original, &changed);
     let said_after = mounted.chroot(sample.application).success();
@@ -70,8 +76,10 @@ fn story(test: &str, sample: &Sample) {
             "the changes don't touch what the application loads"
         );
     }
+    watch.lap("the changed tree, the application again");
 
     let id = commit(&strata);
+    watch.lap("commit");
     assert_same(
         ("before the commit", &changed),
         ("the container after it", &mounted.tree()),
@@ -85,16 +93,21 @@ fn story(test: &str, sample: &Sample) {
     );
     again.unmount();
     described(&strata, &id);
+    watch.lap("the trees of the container, the new image, a container of it");
 
     let archive = save(&strata);
+    watch.lap("save, twice");
     if have(test, &["skopeo", "umoci", "oci-image-tool"]) {
         readable_by_others(&strata, &archive, &changed);
     }
+    watch.lap("skopeo, oci-image-tool, umoci");
     if have(test, &["podman", "runc"]) {
         podman_runs(&strata, &archive, sample, &said_after);
     }
+    watch.lap("podman load and run");
     loads_into_another_store(&archive, &changed);
     strata.assert_blobs_intact(&loaded);
+    watch.lap("load of the saved archive, its tree");
 }
 
 /// An independent reading of the archive gives the same tree as the mount.

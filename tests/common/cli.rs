@@ -236,6 +236,34 @@ impl Drop for Mounted<'_> {
     }
 }
 
+/// Tells on the real standard error how long each part of a long test took.
+pub struct Stopwatch {
+    test: &'static str,
+    begin: Instant,
+}
+
+impl Stopwatch {
+    /// Starts it.
+    pub fn start(test: &'static str) -> Stopwatch {
+        Stopwatch {
+            test,
+            begin: Instant::now(),
+        }
+    }
+
+    /// A part has ended, and the next one begins.
+    pub fn lap(&mut self, part: &str) {
+        let seconds = self.begin.elapsed().as_secs_f64();
+        writeln!(
+            std::io::stderr(),
+            "    {}: {part}: {seconds:.1} s",
+            self.test
+        )
+        .ok();
+        self.begin = Instant::now();
+    }
+}
+
 /// Runs a program in a chroot, with nothing of the host mounted below it and a minimal environment.
 pub fn chroot(root: &Path, arguments: &[&str]) -> Said {
     let mut command = Command::new("chroot");
