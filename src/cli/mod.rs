@@ -68,6 +68,8 @@ enum Command {
     Inspect(inspect::Args),
     Tag(images::TagArgs),
     Rmi(images::RmiArgs),
+    /// Show the version.
+    Version,
 }
 
 /// What every command has.
@@ -79,6 +81,7 @@ struct Context {
 #[must_use]
 pub fn main() -> ExitCode {
     crate::sys::process::end_on_closed_pipe();
+    crate::mount::logger::install(warn);
     let cli = Cli::parse();
     let done = open(&cli).and_then(|context| run(&context, cli.command));
     match done {
@@ -117,12 +120,25 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => args.run(context),
         Command::Tag(args) => args.run(context),
         Command::Rmi(args) => args.run(context),
+        Command::Version => {
+            print_line(format_args!("strata {}", env!("CARGO_PKG_VERSION")))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
 /// One line on standard error.
 fn complain(failure: &Failure) {
     eprintln!("strata: {failure}");
+}
+
+/// A warning of the library.
+fn warn(record: &log::Record<'_>) {
+    eprintln!(
+        "strata: {}: {}",
+        record.level().as_str().to_lowercase(),
+        record.args()
+    );
 }
 
 /// Does something for each of several names: what fails is said, and the others are done.

@@ -30,6 +30,9 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The object as it is now; `None` for one that is gone.
     pub found: Option<Found>,
+    /// Whether only the number of its names is different: a layer has to have it, a person
+    /// needn't be told.
+    pub links_only: bool,
 }
 
 /// The difference of `merged` to `base`, sorted by path, parents first, each path once.
@@ -63,7 +66,12 @@ struct Walk<'u> {
 
 impl Walk<'_> {
     fn push(&mut self, path: Vec<u8>, kind: ChangeKind, found: Option<Found>) {
-        self.changes.push(Change { path, kind, found });
+        self.changes.push(Change {
+            path,
+            kind,
+            found,
+            links_only: false,
+        });
     }
 
     /// Compares the entries of a directory. Without `old`, all of it is new.
@@ -164,8 +172,15 @@ impl Walk<'_> {
             || self.contents_differ(before, &now)?;
         let node = Arc::clone(&now.node);
         if !now.is_dir() {
-            if differ {
-                self.push(path, ChangeKind::Modified, Some(now));
+            let links_only = !differ && before.stat.nlink != now.stat.nlink;
+            if differ || links_only {
+                let found = Some(now);
+                self.changes.push(Change {
+                    path,
+                    kind: ChangeKind::Modified,
+                    found,
+                    links_only,
+                });
             }
             return Ok(());
         }

@@ -84,6 +84,13 @@ pub fn listen(dir: &Path, mount: Arc<dyn Held>) -> Result<(), Failure> {
         .context(about)
 }
 
+/// Removes the socket of a mount that is over.
+pub fn close(dir: &Path) {
+    if let Err(e) = std::fs::remove_file(dir.join(SOCKET)) {
+        log::debug!("remove the control socket: {e}");
+    }
+}
+
 fn serve(stream: &UnixStream, mount: &dyn Held) {
     let mut held = false;
     for line in BufReader::new(stream).lines() {

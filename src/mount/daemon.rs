@@ -172,6 +172,8 @@ impl Serving {
         let served = session.run();
         drop(pin);
         if let Some((container, claim)) = container {
+            control::close(&container.dir(&self.store));
+            container.clear_mount(&self.store);
             drop(claim);
             if container.remove {
                 self.store.remove_container(&container)?;
@@ -263,8 +265,7 @@ fn detach_from_terminal(log: Option<&Path>) -> Result<(), Failure> {
         redirect(&null).context(|| "redirect to /dev/null")?;
     }
     if let Some(path) = log {
-        super::logger::to_file(path, log::LevelFilter::Info)
-            .context(|| format!("open {}", path.display()))?;
+        super::logger::to_file(path).context(|| format!("open {}", path.display()))?;
     }
     Ok(())
 }

@@ -179,6 +179,13 @@ impl Container {
         }
     }
 
+    /// Removes the record of a mount that is over, before the claim is given up.
+    pub fn clear_mount(&self, store: &Store) {
+        if let Err(e) = std::fs::remove_file(self.record_path(store)) {
+            log::debug!("remove mount.json: {e}");
+        }
+    }
+
     /// Records where the container, which the caller has claimed, is mounted.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ impl Pax {
         let number = || number(value).ok_or_else(|| bad(key));
         let time = || Timespec::from_pax(value).ok_or_else(|| bad(key));
         if let Some(name) = key.strip_prefix(XATTR) {
-            return self.take_xattr(name, value);
+            return self.take_xattr(&decode_name(name), value);
         }
         match key {
             // An empty value takes a record of a global header back.
@@ -95,7 +95,10 @@ impl Pax {
     }
 
     fn take_xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
-        let shown = name.escape_ascii();
+        let shown = name
+            .get(..name.len().min(100))
+            .unwrap_or_default()
+            .escape_ascii();
         if name.is_empty() || name.len() > 255 || name.contains(&0) {
             return Err(format!(
                 "extended attribute \"{shown}\": not a possible name"
@@ -112,7 +115,41 @@ impl Pax {
 }
 
 fn bad(key: &[u8]) -> String {
-    format!("PAX record {}: not a possible value", key.escape_ascii())
+    let shown = key
+        .get(..key.len().min(100))
+        .unwrap_or_default()
+        .escape_ascii();
+    format!("PAX record {shown}: not a possible value")
+}
+
+/// An attribute's name in a record's key, where `=` can't stand: GNU tar writes `%3D`, and `%25`
+/// for `%`.
+pub(super) fn encode_name(name: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(name.len());
+    for byte in name {
+        match byte {
+            b'=' => encoded.extend_from_slice(b"%3D"),
+            b'%' => encoded.extend_from_slice(b"%25"),
+            other => encoded.push(*other),
+        }
+    }
+    encoded
+}
+
+/// The inverse of [`encode_name`]; other uses of `%` stay as they are.
+fn decode_name(key: &[u8]) -> Vec<u8> {
+    let mut name = Vec::with_capacity(key.len());
+    let mut rest = key;
+    while let Some((first, after)) = rest.split_first() {
+        let (byte, after) = match rest {
+            [b'%', b'3', b'D', after @ ..] => (b'=', after),
+            [b'%', b'2', b'5', after @ ..] => (b'%', after),
+            _ => (*first, after),
+        };
+        name.push(byte);
+        rest = after;
+    }
+    name
 }
 
 /// The first record: its key and value, and what follows.

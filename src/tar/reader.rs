@@ -13,6 +13,8 @@ use crate::stat::Timespec;
 const BLOCK: usize = 512;
 /// The largest extended header, and GNU long name, that is read into memory.
 const MAX_EXTENSION: u64 = 1 << 20;
+/// The largest global extended header, in bytes.
+const MAX_GLOBAL: usize = 4096;
 /// The longest path of a member, in bytes.
 const MAX_PATH: usize = 64 * 1024;
 /// The largest file: what `off_t` can hold.
@@ -205,11 +207,19 @@ impl<R: Read> TarReader<R> {
                 pax.read(&data).map_err(Failure::invalid)?;
                 to.pax = Some(pax);
             }
-            EntryType::XGlobalHeader => self.global.read(&data).map_err(Failure::invalid)?,
+            EntryType::XGlobalHeader => self.take_global(&data)?,
             EntryType::GNULongName => to.name = Some(until_nul(&data).into()),
             _ => to.link = Some(until_nul(&data).into()),
         }
         Ok(true)
+    }
+
+    /// Every following member has what a global header says, so it has to be short.
+    fn take_global(&mut self, data: &[u8]) -> Result<(), Failure> {
+        if data.len() > MAX_GLOBAL {
+            return Err(Failure::invalid("a global extended header is over 4 KiB"));
+        }
+        self.global.read(data).map_err(Failure::invalid)
     }
 
     fn member(&mut self, header: &Header, extensions: Extensions) -> Result<Member, Failure> {
@@ -245,6 +255,7 @@ impl<R: Read> TarReader<R> {
             None => numeric(field(header, 136, 12)).map(|sec| Timespec { sec, nsec: 0 }),
         };
         let mode = number_in(header, 100, 8).ok_or_else(|| invalid("its mode".into()))?;
+        let regular = kind == MemberKind::Regular;
         let mut member = Member {
             path,
             kind,
@@ -254,14 +265,14 @@ impl<R: Read> TarReader<R> {
             mtime: mtime.ok_or_else(|| invalid("its modification time".into()))?,
             atime: pax.atime,
             ctime: pax.ctime,
-            size: stored_size,
+            size: if regular { stored_size } else { 0 },
             data_offset: self.input.position,
-            stored_size,
+            stored_size: if regular { stored_size } else { 0 },
             sparse: None,
             xattrs: Vec::new(),
         };
         self.input.begin(stored_size);
-        if member.kind == MemberKind::Regular {
+        if regular {
             self.sparse(header, &pax, &mut member).map_err(invalid)?;
         }
         let len: usize = pax.xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
@@ -371,8 +382,8 @@ fn kind_of(header: &Header, name: &[u8], link: &[u8]) -> Result<(MemberKind, boo
         }
     };
     Ok(match header.entry_type() {
-        // Old archives know a directory by its slash.
-        EntryType::Regular if name.ends_with(b"/") => (MemberKind::Directory, false),
+        // Old archives know a directory by its slash; data that follows all the same is skipped.
+        EntryType::Regular if name.ends_with(b"/") => (MemberKind::Directory, true),
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             (MemberKind::Regular, true)
         }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use tar::{EntryType, Header};
 
-use super::pax::{XATTR, write_record};
+use super::pax::{XATTR, encode_name, write_record};
 use super::{Member, MemberKind};
 use crate::error::Failure;
 
@@ -178,7 +178,7 @@ fn header_of(member: &Member, size: u64) -> (Header, Vec<u8>) {
         set_octal(&mut header, 337, 8, rustix::fs::minor(rdev).into());
     }
     for (name, value) in &member.xattrs {
-        write_record(&mut records, &[XATTR, name].concat(), value);
+        write_record(&mut records, &[XATTR, &encode_name(name)].concat(), value);
     }
     header.set_cksum();
     (header, records)
@@ -276,9 +276,8 @@ mod tests {
         members[2].size = 700;
         members[2].xattrs = vec![
             (b"security.capability".into(), vec![0, 1, 10, 0]),
-            (b"user.a=b".into(), vec![]),
+            (b"user.a=b%".into(), vec![b'=']),
         ];
-        members[2].xattrs.pop();
         members[3].mtime = Timespec {
             sec: -5,
             nsec: 250_000_000,

@@ -417,6 +417,18 @@ fn odd_but_harmless_archives_are_read() {
     assert_eq!(read_all(&whiteout).unwrap()[0].0.path.len(), 259);
     let slash = read_all(&file("dir/")).unwrap();
     assert_eq!(slash[0].0.kind, MemberKind::Directory);
+    let with_data = [
+        header("d/", EntryType::Regular, b"00000000005\0"),
+        data(b"bytes".to_vec()),
+        file("after"),
+    ]
+    .concat();
+    let read = read_all(&with_data).unwrap();
+    assert_eq!(
+        (read[0].0.kind.clone(), read[0].0.size),
+        (MemberKind::Directory, 0)
+    );
+    assert_eq!(read[1].0.path, b"after");
     assert!(read_all(b"").unwrap().is_empty());
     assert!(read_all(&[0; 1024]).unwrap().is_empty());
     let negative = with_field(
