@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::backing::Modes;
@@ -29,6 +29,7 @@ pub struct Server<I> {
     pub(super) handles: Handles,
     pub(super) modes: Modes<I>,
     pub(super) passthrough: AtomicBool,
+    requests: AtomicU64,
     gate: Gate,
     jobs: Jobs,
 }
@@ -73,6 +74,10 @@ pub struct ServerStatus {
     pub handles: usize,
     /// Files with open handles.
     pub files: usize,
+    /// Requests that were answered; FORGET, RELEASE and FLUSH don't count.
+    pub requests: u64,
+    /// Whether files are passed through.
+    pub passthrough: bool,
     /// Whether changes are held.
     pub held: bool,
 }
@@ -95,6 +100,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             handles: Handles::default(),
             modes: Modes::default(),
             passthrough: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
         })
@@ -109,6 +115,11 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// The transport and the kernel can pass files through.
     pub fn allow_passthrough(&self) {
         self.passthrough.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Does something on a thread of the pool.
@@ -151,6 +162,8 @@ impl<I: Send + Sync + 'static> Server<I> {
             nodes: self.union.node_count(),
             handles: self.handles.len(),
             files: self.modes.len(),
+            requests: self.requests.load(Ordering::Relaxed),
+            passthrough: self.passthrough.load(Ordering::Relaxed),
             held: self.gate.is_held(),
         }
     }

@@ -1,0 +1,155 @@
+//! A mount that is served by threads of the test itself, so that a test can look at its server.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use stratafs::error::Failure;
+use stratafs::fuse::session::{Access, DevFuseServer, Session};
+use stratafs::layer::Layer;
+use stratafs::layer::dir::{DirForms, DirLayer};
+use stratafs::layer::format::MarkSpace;
+use stratafs::union::{Union, UnionOptions, Upper};
+use tempfile::TempDir;
+
+/// A mount; unmounted on drop, also when the test panics.
+pub struct Live {
+    /// What serves it.
+    pub server: Arc<DevFuseServer>,
+    /// Where it is.
+    pub point: PathBuf,
+    /// Holds the layers `lower`, `upper` and `work`, and the mount point.
+    pub dir: TempDir,
+    serving: Option<JoinHandle<Result<(), Failure>>>,
+}
+
+impl Live {
+    /// One lower directory, which a shell script fills, and an upper.
+    pub fn new(script: &str) -> Live {
+        let dir = dirs();
+        let said = std::process::Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(dir.path().join("lower"))
+            .status()
+            .unwrap();
+        assert!(said.success());
+        let lower = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
+        Self::over(dir, Arc::new(lower))
+    }
+
+    /// One lower layer and an upper. `dir` is from [`dirs`].
+    pub fn over(dir: TempDir, lower: Arc<dyn Layer>) -> Live {
+        let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
+        let upper = Upper::open(&upper, &work, MarkSpace::Trusted, true).unwrap();
+        let options = UnionOptions {
+            metacopy: true,
+            ..UnionOptions::default()
+        };
+        let union = Union::new(vec![lower], Some(upper), options).unwrap();
+        Self::serve(dir, union)
+    }
+
+    fn serve(dir: TempDir, union: Arc<Union>) -> Live {
+        rustix::process::umask(rustix::fs::Mode::empty());
+        let point = dir.path().join("mount");
+        let fuse: OwnedFd = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/fuse")
+            .unwrap()
+            .into();
+        let data = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
+            fuse.as_raw_fd()
+        );
+        let data = CString::new(data).unwrap();
+        let flags = MountFlags::empty();
+        mount("live", &point, "fuse.strata", flags, data.as_c_str()).unwrap();
+        watch(point.clone());
+        let session = Session::greet(union, fuse, Access::All).unwrap();
+        let server = session.server();
+        let serving = std::thread::spawn(move || session.run());
+        Live {
+            server,
+            point,
+            dir,
+            serving: Some(serving),
+        }
+    }
+
+    /// A path in the mount.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.point.join(name)
+    }
+
+    /// A path in the upper directory.
+    pub fn upper(&self, name: &str) -> PathBuf {
+        self.dir.path().join("upper").join(name)
+    }
+
+    /// Runs a shell script in the mount as an ordinary user; its output.
+    pub fn as_user(&self, script: &str) -> super::cli::Said {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=1000", "--regid=1000", "--clear-groups", "sh", "-c"]);
+        super::cli::said(command.arg(script).current_dir(&self.point))
+    }
+
+    /// How many requests `f` makes.
+    pub fn requests(&self, f: impl FnOnce()) -> u64 {
+        let before = self.server.status().requests;
+        f();
+        self.server.status().requests - before
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if unmount(&self.point, UnmountFlags::NOFOLLOW).is_err() {
+            end(&self.point);
+        }
+        let served = self.serving.take().map(JoinHandle::join);
+        if let (Some(served), false) = (served, std::thread::panicking()) {
+            served.unwrap().unwrap();
+        }
+    }
+}
+
+/// Ends a mount whatever is under way: requests without an answer get ENOTCONN.
+fn end(point: &Path) {
+    unmount(point, UnmountFlags::FORCE | UnmountFlags::DETACH).ok();
+}
+
+/// A test that hangs on a mount that its own process serves can't be killed. So it is ended.
+fn watch(point: PathBuf) {
+    std::thread::spawn(move || {
+        std::thread::sleep(PATIENCE);
+        if super::cli::is_mounted(&point) {
+            super::cli::announce(&point.display().to_string(), "it hangs; the mount is ended");
+            end(&point);
+        }
+    });
+}
+
+/// No test takes longer.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A temporary directory with `lower`, `upper`, `work` and `mount` in it.
+pub fn dirs() -> TempDir {
+    let dir = TempDir::with_prefix("strata-live-").unwrap();
+    for name in ["lower", "upper", "work", "mount"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    chmod(dir.path(), 0o755);
+    dir
+}
+
+/// chmod(2)
+pub fn chmod(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}

@@ -1,0 +1,723 @@
+//! What the kernel is told, and what it does with it: lifetimes, passthrough, jobs, the gate.
+
+use std::ffi::CString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use stratafs::content::ReadAt;
+use stratafs::error::Result;
+use stratafs::layer::dir::{DirForms, DirLayer};
+use stratafs::layer::{Contents, DirItem, Entry, Layer, LayerNode, NodeEntry};
+use stratafs::name::Name;
+use stratafs::stat::Stat;
+
+use crate::common::cli::can_mount;
+use crate::common::live::{Live, chmod, dirs};
+
+macro_rules! live {
+    ($test:literal, $script:expr) => {{
+        if !can_mount($test) {
+            return;
+        }
+        Live::new($script)
+    }};
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn read_write(path: &Path) -> File {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap()
+}
+
+#[test]
+fn what_is_known_is_not_asked_again() {
+    let live = live!(
+        "fuse::what_is_known_is_not_asked_again",
+        "mkdir d; for i in 1 2 3 4 5; do echo $i > d/$i; done; ln -s target l"
+    );
+    let names = || fs::read_dir(live.path("d")).unwrap().count();
+    let look = || {
+        assert_eq!(names(), 5);
+        for i in 1..6 {
+            assert_eq!(fs::metadata(live.path(&format!("d/{i}"))).unwrap().len(), 2);
+        }
+        assert!(!live.path("d/none").exists());
+        assert_eq!(fs::read_link(live.path("l")).unwrap(), Path::new("target"));
+    };
+    // Twice: reading a directory makes the kernel ask for its access time again.
+    look();
+    look();
+    assert_eq!(live.requests(look), 1, "only OPENDIR");
+    fs::write(live.path("d/6"), b"").unwrap();
+    assert_eq!(names(), 6, "a new name is seen");
+    fs::write(live.path("d/none"), b"").unwrap();
+    assert!(live.path("d/none").exists());
+    fs::remove_file(live.path("d/1")).unwrap();
+    assert!(!live.path("d/1").exists());
+    assert_eq!(names(), 6);
+    let stat = || assert!(fs::metadata(live.path("d/6")).is_ok());
+    stat();
+    assert_eq!(live.requests(stat), 0);
+}
+
+#[test]
+fn lower_files_are_read_once() {
+    let live = live!(
+        "fuse::lower_files_are_read_once",
+        "head -c 300000 /dev/urandom > f"
+    );
+    let expected = fs::read(live.dir.path().join("lower/f")).unwrap();
+    let read = || assert_eq!(fs::read(live.path("f")).unwrap(), expected);
+    assert!(live.requests(read) > 2);
+    read();
+    assert_eq!(live.requests(read), 1, "only OPEN");
+}
+
+#[test]
+fn upper_files_are_passed_through() {
+    let live = live!("fuse::upper_files_are_passed_through", "");
+    assert!(live.server.status().passthrough);
+    let data = vec![7; 3 << 20];
+    let made = live.requests(|| fs::write(live.path("f"), &data).unwrap());
+    assert!(
+        made <= 4,
+        "attributes, LOOKUP, CREATE, file capabilities, no WRITE: {made}"
+    );
+    let read = live.requests(|| assert_eq!(fs::read(live.path("f")).unwrap(), data));
+    assert!(read <= 2, "OPEN and attributes, no READ: {read}");
+    assert_eq!(fs::read(live.upper("f")).unwrap(), data);
+    // A handle costs the server no descriptor.
+    let before = fs::read_dir("/proc/self/fd").unwrap().count();
+    let open: Vec<_> = (0..50).map(|_| read_write(&live.path("f"))).collect();
+    let after = fs::read_dir("/proc/self/fd").unwrap().count();
+    assert_eq!(after - before, open.len());
+    assert_eq!(live.server.status().handles, open.len());
+    drop(open);
+}
+
+#[test]
+fn sizes_and_times_of_passthrough_writes_are_seen() {
+    let live = live!("fuse::sizes_and_times_of_passthrough_writes_are_seen", "");
+    let mut file = File::create(live.path("f")).unwrap();
+    let old = Timespec {
+        tv_sec: 1000,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: old,
+        last_modification: old,
+    };
+    rustix::fs::futimens(&file, &times).unwrap();
+    assert_eq!(fs::metadata(live.path("f")).unwrap().mtime(), 1000);
+    file.write_all(b"hello").unwrap();
+    let meta = fs::metadata(live.path("f")).unwrap();
+    assert_eq!(meta.len(), 5);
+    assert!(meta.mtime() > 1000);
+    let mut append = OpenOptions::new()
+        .append(true)
+        .open(live.path("f"))
+        .unwrap();
+    append.write_all(b" world").unwrap();
+    assert_eq!(fs::read(live.path("f")).unwrap(), b"hello world");
+}
+
+#[test]
+fn stores_through_a_mapping_are_seen_within_a_second() {
+    let live = live!(
+        "fuse::stores_through_a_mapping_are_seen_within_a_second",
+        ""
+    );
+    fs::write(live.path("f"), [0; 4096]).unwrap();
+    let file = read_write(&live.path("f"));
+    let old = Timespec {
+        tv_sec: 1000,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: old,
+        last_modification: old,
+    };
+    let mut map = map_shared(&file);
+    rustix::fs::futimens(&file, &times).unwrap();
+    drop(file);
+    assert_eq!(fs::metadata(live.path("f")).unwrap().mtime(), 1000);
+    map[0] = 1;
+    map.flush().unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(fs::metadata(live.path("f")).unwrap().mtime() > 1000);
+    assert_eq!(fs::read(live.upper("f")).unwrap()[0], 1);
+}
+
+#[allow(unsafe_code)]
+fn map_shared(file: &File) -> memmap2::MmapMut {
+    // SAFETY: nobody cuts the file while the test has it mapped.
+    unsafe { memmap2::MmapMut::map_mut(file).unwrap() }
+}
+
+#[allow(unsafe_code)]
+fn map_private(file: &File) -> memmap2::Mmap {
+    // SAFETY: nobody cuts the file while the test has it mapped.
+    unsafe { memmap2::Mmap::map(file).unwrap() }
+}
+
+#[test]
+fn a_file_that_is_read_while_it_is_copied_up_stays_one_file() {
+    let live = live!(
+        "fuse::a_file_that_is_read_while_it_is_copied_up_stays_one_file",
+        "head -c 200000 /dev/zero > f"
+    );
+    let reader = File::open(live.path("f")).unwrap();
+    let mapped = map_private(&reader);
+    assert_eq!(mapped[100], 0);
+    let writer = read_write(&live.path("f"));
+    writer.write_all_at(b"new", 100).unwrap();
+    writer.write_all_at(b"end", 199_997).unwrap();
+    let mut buf = [0; 3];
+    reader.read_exact_at(&mut buf, 100).unwrap();
+    assert_eq!(&buf, b"new");
+    reader.read_exact_at(&mut buf, 199_997).unwrap();
+    assert_eq!(&buf, b"end");
+    assert_eq!(&mapped[100..103], b"new");
+    drop(reader);
+    drop(writer);
+    // Only the mapping is left: the mode is still cached.
+    let again = read_write(&live.path("f"));
+    again.write_all_at(b"NEW", 100).unwrap();
+    assert_eq!(&mapped[100..103], b"NEW");
+    drop(mapped);
+    drop(again);
+    assert_eq!(&fs::read(live.upper("f")).unwrap()[100..103], b"NEW");
+    // From here on it is passed through.
+    let settled = || live.server.status().files == 0;
+    wait_until(settled);
+    assert_eq!(&fs::read(live.path("f")).unwrap()[100..103], b"NEW");
+    let file = read_write(&live.path("f"));
+    let writes = live.requests(|| {
+        (0..50).for_each(|i| file.write_all_at(&[1; 2000], i * 2000).unwrap());
+    });
+    assert!(writes <= 1, "the question for file capabilities");
+    assert_eq!(fs::read(live.path("f")).unwrap()[..100_000], [1; 100_000]);
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("waited in vain");
+}
+
+#[test]
+fn a_cached_reader_sees_a_truncation() {
+    let live = live!(
+        "fuse::a_cached_reader_sees_a_truncation",
+        "printf 0123456789 > f; printf abc > g"
+    );
+    let mut reader = File::open(live.path("f")).unwrap();
+    fs::write(live.path("f"), b"xy").unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "xy");
+    let mut reader = File::open(live.path("g")).unwrap();
+    let writer = OpenOptions::new().write(true).open(live.path("g")).unwrap();
+    writer.set_len(1).unwrap();
+    reader.seek(SeekFrom::Start(0)).unwrap();
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "a");
+}
+
+#[test]
+fn writing_by_an_ordinary_user_clears_setuid() {
+    let live = live!(
+        "fuse::writing_by_an_ordinary_user_clears_setuid",
+        "for f in append trunc cut; do echo x > $f; chmod 4777 $f; done"
+    );
+    for how in ["echo y >> append", "echo y > trunc", "truncate -s 1 cut"] {
+        live.as_user(how).success();
+    }
+    for f in ["append", "trunc", "cut"] {
+        assert_eq!(mode(&live.path(f)), 0o777, "{f}");
+    }
+    // Of the upper from the start, and one that became setuid after it was opened.
+    for f in ["new", "late", "cached"] {
+        fs::write(live.path(f), b"x").unwrap();
+        chmod(&live.path(f), 0o6777);
+    }
+    live.as_user("echo y >> new").success();
+    assert_eq!(mode(&live.path("new")), 0o777);
+    chmod(&live.path("late"), 0o777);
+    let script = "exec 3>>late; touch opened; while [ ! -u late ]; do sleep .01; done; echo y >&3";
+    chmod(&live.point, 0o777);
+    std::thread::scope(|scope| {
+        let said = scope.spawn(|| live.as_user(script));
+        wait_until(|| live.path("opened").exists());
+        chmod(&live.path("late"), 0o4777);
+        said.join().unwrap().success();
+    });
+    assert_eq!(mode(&live.path("late")), 0o777);
+    // Root's writing clears nothing; chown clears for everybody.
+    chmod(&live.path("cached"), 0o4755);
+    fs::write(live.path("cached"), b"more").unwrap();
+    assert_eq!(mode(&live.path("cached")), 0o4755);
+    std::os::unix::fs::chown(live.path("cached"), Some(7), None).unwrap();
+    assert_eq!(mode(&live.path("cached")), 0o755);
+}
+
+#[test]
+fn a_cached_write_by_an_ordinary_user_clears_setuid() {
+    let live = live!(
+        "fuse::a_cached_write_by_an_ordinary_user_clears_setuid",
+        "echo x > f; chmod 4777 f"
+    );
+    let reader = File::open(live.path("f")).unwrap();
+    live.as_user("echo y >> f").success();
+    assert_eq!(mode(&live.path("f")), 0o777);
+    drop(reader);
+}
+
+#[test]
+fn umask_and_owner_of_new_files() {
+    let live = live!(
+        "fuse::umask_and_owner_of_new_files",
+        "mkdir sg; chmod 2777 sg; chgrp 77 sg"
+    );
+    chmod(&live.point, 0o777);
+    live.as_user("umask 027; echo > f; mkdir d; echo > sg/f; mkdir sg/d; mkfifo p; ln -s x l")
+        .success();
+    for (name, expected, gid) in [
+        ("f", 0o640, 1000),
+        ("d", 0o750, 1000),
+        ("sg/f", 0o640, 77),
+        ("sg/d", 0o2750, 77),
+        ("p", 0o640, 1000),
+    ] {
+        let meta = fs::metadata(live.path(name)).unwrap();
+        assert_eq!(mode(&live.path(name)), expected, "{name}");
+        assert_eq!((meta.uid(), meta.gid()), (1000, gid), "{name}");
+    }
+    live.as_user("cat /etc/shadow > f && exit 1; echo > d/x; rm f")
+        .success();
+    let said = live.as_user("cd /; chown 0 l 2>&1");
+    assert!(!said.ok);
+}
+
+#[test]
+fn times_of_all_ages() {
+    let live = live!("fuse::times_of_all_ages", "touch old");
+    for (sec, nsec) in [
+        (-1, 0),
+        (-2, 800_000_000),
+        (-2_000_000_000, 1),
+        (0, 999_999_999),
+        (4_000_000_000, 5),
+        (13_000_000_000, 123_456_789),
+    ] {
+        let time = Timespec {
+            tv_sec: sec,
+            tv_nsec: nsec,
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        for name in ["old", "new"] {
+            fs::write(live.path("new"), b"").unwrap();
+            rustix::fs::utimensat(CWD, live.path(name), &times, AtFlags::empty()).unwrap();
+            let there = fs::metadata(live.path(name)).unwrap();
+            let below = fs::metadata(live.upper(name)).unwrap();
+            assert_eq!(
+                (there.mtime(), there.mtime_nsec()),
+                (below.mtime(), below.mtime_nsec())
+            );
+            assert_eq!((there.mtime(), there.mtime_nsec()), (sec, nsec), "{name}");
+            assert_eq!((there.atime(), there.atime_nsec()), (sec, nsec), "{name}");
+        }
+    }
+}
+
+#[test]
+fn held_changes_wait_while_everything_can_be_read() {
+    let live = live!(
+        "fuse::held_changes_wait_while_everything_can_be_read",
+        "mkdir d quiet; echo lower > d/f; mkdir d/gone; echo x > quiet/f"
+    );
+    let reader = File::open(live.path("d/f")).unwrap();
+    let writer = read_write(&live.path("d/f"));
+    live.server.hold().unwrap();
+    let path = |name: &str| live.path(name);
+    // More changes than there are serving threads.
+    let changes: [Box<dyn FnOnce() + Send>; 5] = [
+        Box::new(|| writer.write_all_at(b"LOWER", 0).unwrap()),
+        Box::new(|| fs::write(path("d/new"), b"new").unwrap()),
+        Box::new(|| fs::create_dir(path("d/dir")).unwrap()),
+        Box::new(|| fs::remove_dir(path("d/gone")).unwrap()),
+        Box::new(|| chmod(&path("d/f"), 0o600)),
+    ];
+    std::thread::scope(|scope| {
+        let changes = changes.map(|change| scope.spawn(change));
+        std::thread::sleep(Duration::from_millis(300));
+        let waiting = changes.iter().filter(|c| !c.is_finished()).count();
+        // Elsewhere: the kernel has locked the directory, and the pages, in which a change waits.
+        let read = fs::read_to_string(path("quiet/f")).unwrap();
+        let names = fs::read_dir(path("quiet")).unwrap().count();
+        let (held, made) = (live.server.status().held, live.upper("d/new").exists());
+        live.server.release();
+        assert_eq!(waiting, 5);
+        assert_eq!((read.as_str(), names), ("x\n", 1));
+        assert!(held && !made);
+        changes
+            .into_iter()
+            .for_each(|change| change.join().unwrap());
+    });
+    assert_eq!(fs::read(path("d/new")).unwrap(), b"new");
+    assert_eq!(fs::read(path("d/f")).unwrap(), b"LOWER\n");
+    assert_eq!(mode(&path("d/f")), 0o600);
+    assert!(!path("d/gone").exists() && path("d/dir").exists());
+}
+
+/// A layer whose files are not at hand: reading waits until it is allowed.
+struct Slow {
+    inner: DirLayer,
+    door: Arc<Door>,
+}
+
+#[derive(Default)]
+struct Door {
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+struct SlowFile(Arc<File>, Arc<Door>);
+
+impl ReadAt for SlowFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let mut state = self.1.state.lock().unwrap();
+        state.1 += 1;
+        self.1.changed.notify_all();
+        while !state.0 {
+            state = self.1.changed.wait(state).unwrap();
+        }
+        drop(state);
+        ReadAt::read_at(&*self.0, buf, offset)
+    }
+
+    fn len(&self) -> u64 {
+        ReadAt::len(&*self.0)
+    }
+}
+
+impl Layer for Slow {
+    fn root(&self) -> Result<NodeEntry> {
+        self.inner.root()
+    }
+    fn lookup(&self, dir: LayerNode, name: &Name) -> Result<Option<Entry>> {
+        self.inner.lookup(dir, name)
+    }
+    fn read_dir(
+        &self,
+        dir: LayerNode,
+        each: &mut dyn FnMut(DirItem<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.read_dir(dir, each)
+    }
+    fn stat(&self, node: LayerNode) -> Result<Stat> {
+        self.inner.stat(node)
+    }
+    fn read_link(&self, node: LayerNode) -> Result<Box<[u8]>> {
+        self.inner.read_link(node)
+    }
+    fn xattr(&self, node: LayerNode, name: &[u8]) -> Result<Option<Box<[u8]>>> {
+        self.inner.xattr(node, name)
+    }
+    fn xattr_names(&self, node: LayerNode) -> Result<Vec<Box<[u8]>>> {
+        self.inner.xattr_names(node)
+    }
+    fn open(&self, node: LayerNode) -> Result<Contents> {
+        match self.inner.open(node)? {
+            Contents::File(file) => {
+                let slow = SlowFile(file, Arc::clone(&self.door));
+                Ok(Contents::Stored(Arc::new(slow)))
+            }
+            other => Ok(other),
+        }
+    }
+    fn retain(&self, node: LayerNode) {
+        self.inner.retain(node);
+    }
+    fn forget(&self, node: LayerNode) {
+        self.inner.forget(node);
+    }
+    fn host_dev(&self) -> Option<u64> {
+        self.inner.host_dev()
+    }
+}
+
+#[test]
+fn slow_reads_stop_nothing_else() {
+    if !can_mount("fuse::slow_reads_stop_nothing_else") {
+        return;
+    }
+    let dir = dirs();
+    for i in 0..64 {
+        fs::write(dir.path().join(format!("lower/{i}")), format!("file {i}")).unwrap();
+    }
+    fs::create_dir_all(dir.path().join("lower/elsewhere/deep")).unwrap();
+    let door = Arc::new(Door::default());
+    let inner = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
+    let layer = Slow {
+        inner,
+        door: Arc::clone(&door),
+    };
+    let live = Live::over(dir, Arc::new(layer));
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..64)
+            .map(|i| {
+                let path = live.path(&i.to_string());
+                scope.spawn(move || fs::read_to_string(path).unwrap())
+            })
+            .collect();
+        // As many as there are threads for jobs are waiting, and all the others behind them.
+        let mut state = door.state.lock().unwrap();
+        while state.1 < 8 {
+            state = door.changed.wait(state).unwrap();
+        }
+        drop(state);
+        let (done, finished) = channel();
+        let path = live.path("elsewhere");
+        let new = live.path("elsewhere/new");
+        scope.spawn(move || {
+            let names = fs::read_dir(&path).unwrap().count();
+            fs::write(&new, b"upper").unwrap();
+            let read = fs::read(&new).unwrap();
+            done.send((names, read)).unwrap();
+        });
+        let answer = finished.recv_timeout(Duration::from_secs(20));
+        let mut state = door.state.lock().unwrap();
+        state.0 = true;
+        door.changed.notify_all();
+        drop(state);
+        assert_eq!(answer.unwrap(), (1, b"upper".to_vec()));
+        for (i, reader) in readers.into_iter().enumerate() {
+            assert_eq!(reader.join().unwrap(), format!("file {i}"));
+        }
+    });
+}
+
+#[test]
+fn handles_are_found_again_by_number() {
+    let live = live!(
+        "fuse::handles_are_found_again_by_number",
+        "mkdir -p a/b; echo x > a/b/f"
+    );
+    let mount = File::open(&live.point).unwrap();
+    let file = File::open(live.path("a/b/f")).unwrap();
+    let handle = stratafs::sys::handle::of(&file).unwrap();
+    let again = stratafs::sys::handle::open(&mount, &handle).unwrap();
+    let (a, b) = (
+        rustix::fs::fstat(&file).unwrap(),
+        rustix::fs::fstat(&again).unwrap(),
+    );
+    assert_eq!((a.st_ino, a.st_dev), (b.st_ino, b.st_dev));
+}
+
+#[test]
+fn an_overlay_can_be_mounted_on_top() {
+    let live = live!(
+        "fuse::an_overlay_can_be_mounted_on_top",
+        "echo lower > f; mkdir d"
+    );
+    fs::write(live.path("upper"), b"upper").unwrap();
+    let dir = dirs();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let data = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        live.point.display(),
+        at("upper"),
+        at("work")
+    );
+    let data = CString::new(data).unwrap();
+    let point = dir.path().join("mount");
+    let flags = MountFlags::empty();
+    mount("overlay", &point, "overlay", flags, data.as_c_str()).unwrap();
+    let work = || {
+        assert_eq!(fs::read(point.join("upper")).unwrap(), b"upper");
+        fs::write(point.join("f"), b"changed").unwrap();
+        fs::remove_dir(point.join("d")).unwrap();
+        assert_eq!(fs::read(point.join("f")).unwrap(), b"changed");
+    };
+    let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    unmount(&point, UnmountFlags::DETACH).unwrap();
+    worked.unwrap();
+    assert_eq!(fs::read(live.path("f")).unwrap(), b"lower\n");
+}
+
+#[test]
+fn a_listing_stays_right_while_entries_come_and_go() {
+    let live = live!(
+        "fuse::a_listing_stays_right_while_entries_come_and_go",
+        "mkdir d; i=0; while [ $i -lt 2000 ]; do : > d/a-long-name-to-fill-buffers-$i; i=$((i+1)); done"
+    );
+    let mut names = std::collections::BTreeSet::new();
+    let mut dir = rustix::fs::Dir::read_from(File::open(live.path("d")).unwrap()).unwrap();
+    let mut count = 0;
+    while let Some(entry) = dir.read() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        assert!(names.insert(name.clone()), "{name} twice");
+        count += 1;
+        if count % 2 == 0 {
+            fs::remove_file(live.path("d").join(&name)).unwrap();
+        }
+    }
+    assert_eq!(names.len(), 2000);
+    dir.rewind();
+    let left = dir.filter(|e| {
+        e.as_ref()
+            .is_ok_and(|e| e.file_name().to_bytes()[0] != b'.')
+    });
+    assert_eq!(left.count(), 1000);
+    assert_eq!(fs::read_dir(live.path("d")).unwrap().count(), 1000);
+    // As rm -r does it.
+    fs::remove_dir_all(live.path("d")).unwrap();
+    assert!(!live.path("d").exists());
+}
+
+#[test]
+fn unlinked_files_stay_usable() {
+    let live = live!("fuse::unlinked_files_stay_usable", "echo lower > lower");
+    fs::write(live.path("upper"), b"upper").unwrap();
+    for name in ["lower", "upper"] {
+        let file = read_write(&live.path(name));
+        let reader = File::open(live.path(name)).unwrap();
+        fs::remove_file(live.path(name)).unwrap();
+        assert_eq!(file.metadata().unwrap().nlink(), 0, "{name}");
+        file.write_all_at(b"XY", 0).unwrap();
+        let mut text = [0; 3];
+        reader.read_exact_at(&mut text, 0).unwrap();
+        assert_eq!(&text[..2], b"XY");
+        rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o604)).unwrap();
+        rustix::fs::ftruncate(&file, 2).unwrap();
+        let meta = reader.metadata().unwrap();
+        assert_eq!((meta.len(), meta.mode() & 0o777), (2, 0o604), "{name}");
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(99);
+        file.set_modified(time).unwrap();
+        assert_eq!(reader.metadata().unwrap().modified().unwrap(), time);
+        file.sync_all().unwrap();
+        fs::write(live.path(name), b"another").unwrap();
+        assert_ne!(
+            fs::metadata(live.path(name)).unwrap().ino(),
+            file.metadata().unwrap().ino()
+        );
+        assert_eq!(reader.metadata().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn ranges_holes_and_copies() {
+    let live = live!(
+        "fuse::ranges_holes_and_copies",
+        "truncate -s 1M sparse; printf data | dd of=sparse bs=1 seek=524288 conv=notrunc 2>/dev/null"
+    );
+    let lower = File::open(live.path("sparse")).unwrap();
+    let seek = |file: &File, from| rustix::fs::seek(file, from);
+    assert_eq!(
+        seek(&lower, rustix::fs::SeekFrom::Data(0)).unwrap(),
+        524_288
+    );
+    let hole = seek(&lower, rustix::fs::SeekFrom::Hole(524_288)).unwrap();
+    assert!((524_292..1 << 20).contains(&hole));
+    assert_eq!(
+        seek(&lower, rustix::fs::SeekFrom::Data(1 << 20)),
+        Err(Errno::NXIO)
+    );
+
+    let upper = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(live.path("upper"))
+        .unwrap();
+    rustix::fs::fallocate(&upper, FallocateFlags::empty(), 0, 100_000).unwrap();
+    assert_eq!(upper.metadata().unwrap().len(), 100_000);
+    upper.write_all_at(&[1; 100_000], 0).unwrap();
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(&upper, punch, 8192, 8192).unwrap();
+    assert_eq!(seek(&upper, rustix::fs::SeekFrom::Hole(0)).unwrap(), 8192);
+
+    let to = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(live.path("copy"))
+        .unwrap();
+    let (mut from_at, mut to_at) = (524_288, 10);
+    let copied =
+        rustix::fs::copy_file_range(&lower, Some(&mut from_at), &to, Some(&mut to_at), 4).unwrap();
+    assert_eq!(copied, 4);
+    assert_eq!(
+        fs::read(live.path("copy")).unwrap(),
+        b"\0\0\0\0\0\0\0\0\0\0data"
+    );
+    assert!(
+        live.upper("sparse").symlink_metadata().is_err(),
+        "reading copies nothing up"
+    );
+}
+
+#[test]
+fn names_that_are_too_long_are_told_so() {
+    let live = live!("fuse::names_that_are_too_long_are_told_so", "");
+    let long = "x".repeat(256);
+    let error = fs::metadata(live.path(&long)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
+    let error = fs::write(live.path(&long), b"").unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENAMETOOLONG));
+    fs::write(live.path(&"y".repeat(255)), b"").unwrap();
+}
+
+#[test]
+fn large_and_direct_writes_arrive() {
+    let live = live!(
+        "fuse::large_and_direct_writes_arrive",
+        "head -c 3000000 /dev/urandom > f"
+    );
+    let expected: Vec<u8> = (0..5_000_000_u32).map(|i| (i % 251) as u8).collect();
+    // A reader keeps the file in cached mode, so that writes are requests.
+    let reader = File::open(live.path("f")).unwrap();
+    let mut writer = OpenOptions::new().write(true).open(live.path("f")).unwrap();
+    writer.write_all(&expected).unwrap();
+    writer.sync_data().unwrap();
+    assert_eq!(fs::read(live.upper("f")).unwrap(), expected);
+    let mut seen = Vec::new();
+    (&reader).read_to_end(&mut seen).unwrap();
+    assert!(seen == expected);
+    drop((reader, writer));
+    let direct = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(live.path("f"))
+        .unwrap();
+    assert_eq!(direct.metadata().unwrap().len(), 5_000_000);
+    assert!(direct.as_fd().try_clone_to_owned().is_ok());
+}
