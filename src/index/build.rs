@@ -71,6 +71,16 @@ impl LayerBuilder {
             return self.place(TREE_ROOT, &member.path, member, key, ordinal);
         };
         let (dirs, name) = member.path.split_at_checked(split).unwrap_or_default();
+        if let Some(above) = dirs.split(|b| *b == b'/').find(|c| c.starts_with(WHITEOUT)) {
+            // AUFS keeps files of its own there; below a whiteout there can be nothing.
+            return match above.starts_with(META) {
+                true => Ok(()),
+                false => Err(Failure::invalid(format!(
+                    "\"{}\" above it is a whiteout",
+                    above.escape_ascii()
+                ))),
+            };
+        }
         let dir = self.directory(dirs)?;
         self.place(
             dir,
@@ -293,30 +303,44 @@ impl LayerBuilder {
         })
     }
 
+    /// Finds targets that have come after their links, which may be links themselves.
+    fn settle_links(&mut self) -> Result<(), Failure> {
+        let mut waiting = std::mem::take(&mut self.links);
+        loop {
+            let before = waiting.len();
+            let mut left = Vec::new();
+            for (dir, name, target) in waiting {
+                let Some(Entry::Node(link)) = self.tree.get(dir, &name)? else {
+                    continue;
+                };
+                if self.tree.inode(link)?.kind.is_some() {
+                    continue;
+                }
+                let found = self.tree.resolve(&target)?.filter(|n| *n != link);
+                let kind = found
+                    .map(|n| self.tree.inode(n))
+                    .transpose()?
+                    .and_then(|i| i.kind);
+                match (found, kind) {
+                    (Some(node), Some(kind)) if kind != FileType::Directory => {
+                        self.tree.entries_mut(dir)?.insert(name, Entry::Node(node));
+                    }
+                    _ => left.push((dir, name, target)),
+                }
+            }
+            if left.len() == before || left.is_empty() {
+                return Ok(());
+            }
+            waiting = left;
+        }
+    }
+
     /// Writes the index into an existing, empty file.
     ///
     /// # Errors
     /// `Invalid` when the layer is too large for an index; `System`.
     pub fn finish(mut self, diff_id: DiffId, path: &Path) -> Result<LayerSummary, Failure> {
-        // Targets that have come after their links.
-        for (dir, name, target) in std::mem::take(&mut self.links) {
-            let Some(Entry::Node(link)) = self.tree.get(dir, &name)? else {
-                continue;
-            };
-            let waiting = self.tree.inode(link)?.kind.is_none();
-            if let Some(node) = self
-                .tree
-                .resolve(&target)?
-                .filter(|n| waiting && *n != link)
-                && self
-                    .tree
-                    .inode(node)?
-                    .kind
-                    .is_some_and(|k| k != FileType::Directory)
-            {
-                self.tree.entries_mut(dir)?.insert(name, Entry::Node(node));
-            }
-        }
+        self.settle_links()?;
         let entries = u64::from(self.tree.number_implicit(self.next)?);
         let row = LayerRow {
             diff_id: *diff_id.0.as_bytes(),

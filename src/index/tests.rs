@@ -202,7 +202,7 @@ fn whiteouts_opaque_directories_and_replacements() {
         dir("f"),
         file("f/in", 7),
         file("g", 8),
-        file(".wh..wh.plnk", 0),
+        file(".wh..wh.plnk/x", 0),
     ];
     let stack = f.stack(&[bottom, top]).unwrap();
     assert_eq!(
@@ -256,6 +256,30 @@ fn hard_links_across_layers_and_the_numbers_of_merged_directories() {
 }
 
 #[test]
+fn links_to_links_before_their_target() {
+    let f = files();
+    let index = f
+        .layer("l", &[link("a", "b"), link("b", "c"), file("c", 4)])
+        .unwrap();
+    assert_eq!(
+        shown(&index),
+        ["/a Regular 4 3", "/b Regular 4 3", "/c Regular 4 3"]
+    );
+}
+
+#[test]
+fn a_file_and_then_a_directory_of_one_name_hide_what_is_below() {
+    let f = files();
+    let stack = f
+        .stack(&[
+            vec![dir("d"), file("d/old", 1)],
+            vec![file("d", 2), dir("d")],
+        ])
+        .unwrap();
+    assert_eq!(shown(&stack), ["/d Directory 0 2"]);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let f = files();
     for (members, reason) in [
@@ -264,6 +288,7 @@ fn what_makes_no_sense_is_refused() {
         (vec![file(".wh.", 0)], "no possible name"),
         (vec![file(".wh...", 0)], "no possible name"),
         (vec![member("", MemberKind::Fifo)], "root of a layer"),
+        (vec![file(".wh.a/b", 0)], "is a whiteout"),
     ] {
         let error = f.layer("bad", &members).map(drop).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
