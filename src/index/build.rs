@@ -165,8 +165,9 @@ impl LayerBuilder {
                 *old = inode;
                 return Ok(());
             }
-            if whiteout != 0 {
-                inode.marks |= OPAQUE;
+            // What it takes the place of, it hides in the layers below too.
+            if whiteout != 0 || before.is_some() {
+                inode.marks |= REPLACES | OPAQUE;
             }
         }
         let node = self.tree.add(inode)?;

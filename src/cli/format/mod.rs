@@ -134,8 +134,8 @@ mod tests {
         ];
         assert_eq!(
             show(Format::Table, &columns, &rows).unwrap(),
-            "REPOSITORY           TAG            SIZE\n\
-             localhost/node-app   latest         564MB\n\
+            "REPOSITORY           TAG           SIZE\n\
+             localhost/node-app   latest        564MB\n\
              busybox              1\\u{1b}[31m   1.98MB\n"
         );
         let lines = show(Format::Json, &columns, &[json!({"Tag": "<none>"})]).unwrap();
