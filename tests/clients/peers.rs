@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use crate::common::cli::{Said, run, said};
 
 /// Copies an image from one transport to another with skopeo.
@@ -60,6 +62,8 @@ pub fn validate(layout: &Path) {
 /// podman with a store of its own.
 pub struct Podman {
     dir: PathBuf,
+    /// podman refuses a run root whose path has more than 50 characters.
+    run: TempDir,
 }
 
 impl Podman {
@@ -75,15 +79,17 @@ impl Podman {
             events_logger = \"file\"\n\
             runtime = \"runc\"\n";
         fs::write(dir.join("containers.conf"), configuration).unwrap();
+        let run = TempDir::with_prefix_in("strata-", "/tmp").unwrap();
         Podman {
             dir: dir.to_owned(),
+            run,
         }
     }
 
     /// Runs a podman command.
     pub fn run(&self, arguments: &[&str]) -> Said {
         let mut options: Vec<OsString> = vec!["--root".into(), self.dir.join("root").into()];
-        options.extend(["--runroot".into(), self.dir.join("run").into()]);
+        options.extend(["--runroot".into(), self.run.path().into()]);
         options.extend(
             ["--storage-driver", "overlay", "--cgroup-manager=cgroupfs"].map(OsString::from),
         );
