@@ -50,18 +50,25 @@ fn address(dir: &Path) -> std::io::Result<(OwnedFd, PathBuf)> {
     Ok((fd, path))
 }
 
-/// Listens for commands to a mount; on a thread of its own, until the process ends.
+/// Makes the socket of a container's directory; an earlier mount's is replaced.
 ///
 /// # Errors
 /// `System`
-pub fn listen(dir: &Path, mount: Arc<dyn Held>) -> Result<(), Failure> {
+pub fn bind(dir: &Path) -> Result<UnixListener, Failure> {
     let about = || format!("control socket in {}", dir.display());
     let (_fd, path) = address(dir).context(about)?;
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context(about),
         _ => {}
     }
-    let listener = UnixListener::bind(&path).context(about)?;
+    UnixListener::bind(&path).context(about)
+}
+
+/// Takes commands to a mount; on a thread of its own, until the process ends.
+///
+/// # Errors
+/// `System`
+pub fn listen(listener: UnixListener, mount: Arc<dyn Held>) -> Result<(), Failure> {
     let serve = move || {
         for stream in listener.incoming() {
             let mount = Arc::clone(&mount);
@@ -81,7 +88,7 @@ pub fn listen(dir: &Path, mount: Arc<dyn Held>) -> Result<(), Failure> {
         .name("control".into())
         .spawn(serve)
         .map(drop)
-        .context(about)
+        .context(|| "start a thread for the control socket")
 }
 
 /// Removes the socket of a mount that is over.

@@ -5,10 +5,12 @@
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{UnmountFlags, mount, unmount};
@@ -16,12 +18,14 @@ use rustix::mount::{UnmountFlags, mount, unmount};
 use super::MountRequest;
 use super::control::{self, Held};
 use super::mountinfo;
-use super::stack::Stack;
-use crate::error::{Context, Errno, Error, Failure};
+use super::options::MountOptions;
+use super::stack::{HANDOVER, Stack};
+use crate::error::{Context, Errno, Error, Failure, FailureKind};
 use crate::fuse::session::{Access, DevFuseServer, Session};
 use crate::store::Store;
-use crate::store::containers::MountRecord;
+use crate::store::containers::{Container, MountRecord};
 use crate::sys::process::{self, Fork};
+use crate::union::Union;
 
 /// Mounts a stack and serves it: in the background, returning when the mount is live, or in this
 /// process, returning when it is over.
@@ -34,38 +38,25 @@ pub fn run(
     mountpoint: &Path,
     request: &MountRequest,
 ) -> Result<(), Failure> {
-    let device = open_device()?;
-    attach(device.as_fd(), &stack, mountpoint, request)?;
     let serving = Serving {
         store: store.clone(),
         mountpoint: mountpoint.to_path_buf(),
+        options: request.options.clone(),
     };
     if request.foreground {
-        return serving.serve(device, stack, || Ok(()));
+        return serving.serve(stack, || Ok(()));
     }
-    let (mut reader, writer) = std::io::pipe().context(|| "pipe")?;
-    match process::fork() {
-        Ok(Fork::Child) => {
+    let (reader, writer) = std::io::pipe().context(|| "pipe")?;
+    match process::fork().context(|| "start a daemon")? {
+        Fork::Child => {
             drop(reader);
-            serving.in_background(device, stack, writer)
+            serving.in_background(stack, writer)
         }
-        Ok(Fork::Parent(_)) => {
+        Fork::Parent(_) => {
             // Only the daemon keeps the mount and its claims.
-            drop((device, writer));
+            drop(writer);
             std::mem::forget(stack.pin);
-            let mut said = String::new();
-            reader
-                .read_to_string(&mut said)
-                .context(|| "wait for the mount")?;
-            match said.as_str() {
-                "ready" => Ok(()),
-                "" => Err(serving.abandon("its daemon has died; its log says why")),
-                why => Err(serving.abandon(why)),
-            }
-        }
-        Err(e) => {
-            serving.abandon("");
-            Err(e).context(|| "start a daemon")
+            serving.wait_until_live(reader)
         }
     }
 }
@@ -80,12 +71,13 @@ fn open_device() -> Result<OwnedFd, Failure> {
 /// mount(2).
 fn attach(
     device: impl AsFd,
-    stack: &Stack,
+    union: &Union,
+    source: &str,
     mountpoint: &Path,
-    request: &MountRequest,
+    options: &MountOptions,
 ) -> Result<(), Failure> {
-    let mut flags = request.options.mount_flags();
-    if stack.union.is_read_only() {
+    let mut flags = options.mount_flags();
+    if union.is_read_only() {
         flags |= rustix::mount::MountFlags::RDONLY;
     }
     let data = format!(
@@ -95,8 +87,8 @@ fn attach(
         rustix::process::getegid().as_raw(),
     );
     let data = CString::new(data).map_err(|e| Failure::system(e.to_string()))?;
-    let source = request.options.fsname.as_ref().unwrap_or(&stack.source);
-    mount(source.as_str(), mountpoint, "fuse.strata", flags, &*data).map_err(|e| {
+    let source = options.fsname.as_deref().unwrap_or(source);
+    mount(source, mountpoint, "fuse.strata", flags, &*data).map_err(|e| {
         let hint = match e {
             rustix::io::Errno::PERM => " (mounting needs root, or root of a user namespace)",
             _ => "",
@@ -109,44 +101,60 @@ fn attach(
 struct Serving {
     store: Store,
     mountpoint: PathBuf,
+    options: MountOptions,
 }
 
+/// What the daemon says when the mount is live; anything else is why it isn't.
+const READY: &str = "ready";
+
 impl Serving {
-    /// Takes the mount away again after a failure, which is to be reported.
-    fn abandon(&self, why: &str) -> Failure {
-        if let Err(e) = unmount(&self.mountpoint, UnmountFlags::DETACH) {
-            log::debug!("unmount {}: {e}", self.mountpoint.display());
+    /// Waits for the daemon's word.
+    fn wait_until_live(&self, mut reader: PipeReader) -> Result<(), Failure> {
+        let mut said = String::new();
+        reader
+            .read_to_string(&mut said)
+            .context(|| "wait for the mount")?;
+        match said.split_once(' ') {
+            None if said == READY => Ok(()),
+            Some((kind, why)) => Err(Failure::new(kind_of(kind), why)),
+            None => {
+                super::umount::detach_dead(&self.mountpoint)?;
+                Err(Failure::system(format!(
+                    "mount at {}: the daemon has died; its log may say why",
+                    self.mountpoint.display()
+                )))
+            }
         }
-        Failure::system(format!("mount at {}: {why}", self.mountpoint.display()))
     }
 
     /// The child's life. It never returns to what the parent was doing.
-    fn in_background(self, device: OwnedFd, stack: Stack, mut ready: std::io::PipeWriter) -> ! {
+    fn in_background(self, stack: Stack, ready: PipeWriter) -> ! {
         let log = stack
             .container
             .as_ref()
             .map(|(c, _)| c.dir(&self.store).join("log"));
+        let mut ready = Some(ready);
         let result = detach_from_terminal(log.as_deref()).and_then(|()| {
-            self.serve(device, stack, || {
-                ready.write_all(b"ready")?;
+            self.serve(stack, || {
                 // The parent waits for the end of the pipe.
-                drop(ready);
-                Ok(())
+                let writer = ready.take();
+                Ok(writer.map_or(Ok(()), |mut w| w.write_all(READY.as_bytes()))?)
             })
         });
-        let status = match result {
-            Ok(()) => 0,
-            Err(e) => {
-                log::error!("{e}");
-                1
-            }
+        let Err(failure) = result else {
+            std::process::exit(0)
         };
-        std::process::exit(status)
+        log::error!("{failure}");
+        if let Some(mut ready) = ready {
+            // When nobody listens any more, the log has it.
+            write!(ready, "{:?} {failure}", failure.kind()).ok();
+        }
+        std::process::exit(1)
     }
 
+    /// Mounts and serves. What has a path is opened before the mount: it may be above the store.
     fn serve(
         &self,
-        device: OwnedFd,
         stack: Stack,
         live: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
@@ -155,20 +163,20 @@ impl Serving {
         process::block_ending_signals().context(|| "block signals")?;
         let Stack {
             union,
+            source,
             container,
             pin,
-            ..
         } = stack;
-        let mount_id = mountinfo::at(&self.mountpoint)?.map(|m| m.id);
-        let session = Session::greet(union, device, Access::All)?;
-        let server = session.server();
-        let announced = self
-            .announce(container.as_ref().map(|(c, _)| c), &server, mount_id)
-            .and_then(|()| live());
-        if announced.is_err() {
-            unmount(&self.mountpoint, UnmountFlags::DETACH).ok();
-        }
-        drop(server);
+        let socket = match &container {
+            Some((container, _)) => Some(self.announce(container)?),
+            None => None,
+        };
+        let device = open_device()?;
+        attach(&device, &union, &source, &self.mountpoint, &self.options)?;
+        let session = Session::greet(union, device, Access::All);
+        let session = self.or_unmount(session)?;
+        let threads = self.start_threads(&session.server(), socket);
+        self.or_unmount(threads.and_then(|()| live()))?;
         let served = session.run();
         drop(pin);
         if let Some((container, claim)) = container {
@@ -176,32 +184,43 @@ impl Serving {
             container.clear_mount(&self.store);
             drop(claim);
             if container.remove {
-                self.store.remove_container(&container)?;
+                self.remove(&container)?;
             }
         }
-        announced?;
         served
     }
 
-    /// Makes the mount known: its record, its control socket, its signals.
-    fn announce(
-        &self,
-        container: Option<&crate::store::containers::Container>,
-        server: &Arc<DevFuseServer>,
-        mount_id: Option<u64>,
-    ) -> Result<(), Failure> {
-        if let Some(container) = container {
-            control::listen(
-                &container.dir(&self.store),
-                Arc::new(Holder(Arc::downgrade(server))),
-            )?;
-            let record = MountRecord {
-                pid: std::process::id(),
-                mountpoint: self.mountpoint.clone(),
-                since: crate::image::time::format(jiff::Timestamp::now()),
-            };
-            container.record_mount(&self.store, &record)?;
+    /// Takes the mount away again after a failure.
+    fn or_unmount<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if result.is_err()
+            && let Err(e) = unmount(&self.mountpoint, UnmountFlags::DETACH)
+        {
+            log::warn!("unmount {}: {e}", self.mountpoint.display());
         }
+        result
+    }
+
+    /// Makes the mount known: its record and its control socket.
+    fn announce(&self, container: &Container) -> Result<UnixListener, Failure> {
+        let record = MountRecord {
+            pid: std::process::id(),
+            mountpoint: self.mountpoint.clone(),
+            since: crate::image::time::format(jiff::Timestamp::now()),
+        };
+        container.record_mount(&self.store, &record)?;
+        control::bind(&container.dir(&self.store))
+    }
+
+    /// Threads for the control socket and for signals.
+    fn start_threads(
+        &self,
+        server: &Arc<DevFuseServer>,
+        socket: Option<UnixListener>,
+    ) -> Result<(), Failure> {
+        if let Some(socket) = socket {
+            control::listen(socket, Arc::new(Holder(Arc::downgrade(server))))?;
+        }
+        let mount_id = mountinfo::at(&self.mountpoint)?.map(|m| m.id);
         let mountpoint = self.mountpoint.clone();
         let watch = move || unmount_on_signals(&mountpoint, mount_id);
         std::thread::Builder::new()
@@ -210,6 +229,32 @@ impl Serving {
             .map(drop)
             .context(|| "start a thread")
     }
+
+    /// Removes a container that goes with its mount. Somebody may just be looking whether it is
+    /// mounted, and that takes its lock for a moment.
+    fn remove(&self, container: &Container) -> Result<(), Failure> {
+        let until = Instant::now() + HANDOVER;
+        loop {
+            match self.store.remove_container(container) {
+                Err(e) if e.kind() == FailureKind::Conflict && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+fn kind_of(word: &str) -> FailureKind {
+    let kinds = [
+        FailureKind::NotFound,
+        FailureKind::Conflict,
+        FailureKind::Invalid,
+        FailureKind::Denied,
+        FailureKind::Usage,
+    ];
+    let known = kinds.into_iter().find(|k| format!("{k:?}") == word);
+    known.unwrap_or(FailureKind::System)
 }
 
 /// The mount's server, for those who hold it. It doesn't keep the server alive: the upper is given

@@ -1,16 +1,21 @@
 //! Stacks: the layers of an image or container, or directories, put together.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::mountinfo;
 use super::options::MountOptions;
 use crate::archive::chain::ensure_image;
 use crate::archive::progress::Progress;
 use crate::commit::View;
-use crate::error::{Context, Failure};
+use crate::content::{LayerData, ReadAt};
+use crate::error::{Context, Errno, Error, Failure, FailureKind};
+use crate::image::DiffId;
 use crate::index::Index;
 use crate::layer::Layer;
 use crate::layer::dir::{DirForms, DirLayer};
@@ -43,10 +48,83 @@ fn image_layers(
     let index = Index::open(&path).map_err(|e| {
         Failure::from(e).context("this image can't be mounted; remove it and load it again")
     })?;
-    Ok(vec![Arc::new(ImageLayer::new(
-        index,
-        Arc::new(store.clone()),
-    ))])
+    let data = Arc::new(LayerFiles::open(store)?);
+    Ok(vec![Arc::new(ImageLayer::new(index, data))])
+}
+
+/// The data of a store's layers, reached from descriptors: also when a mount is above the store.
+struct LayerFiles {
+    layers: OwnedFd,
+    blobs: OwnedFd,
+}
+
+impl LayerFiles {
+    fn open(store: &Store) -> Result<Self, Failure> {
+        Ok(Self {
+            layers: open_dir(&store.root().join("strata/layers"))?,
+            blobs: open_dir(&store.root().join("blobs/sha256"))?,
+        })
+    }
+}
+
+impl LayerData for LayerFiles {
+    fn open(&self, layer: &DiffId) -> Result<Arc<dyn ReadAt>, Error> {
+        let hex = layer.0.hex();
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let open = |dir: &OwnedFd, name: &str| rustix::fs::openat(dir, name, flags, Mode::empty());
+        let file = match open(&self.layers, &format!("{hex}.tar")) {
+            Err(rustix::io::Errno::NOENT) => open(&self.blobs, &hex),
+            other => other,
+        };
+        match file {
+            Ok(fd) => Ok(Arc::new(File::from(fd))),
+            Err(e) => {
+                let text = format!("data of layer {layer}: {e}");
+                Err(Error::with(Errno::EIO, text))
+            }
+        }
+    }
+}
+
+/// How long a mount waits for the daemon of the one before, which may be on its way out.
+pub(super) const HANDOVER: Duration = Duration::from_secs(5);
+
+/// Claims a container; a moment later, if its mount is gone and only the daemon is still there.
+fn claim(store: &Store, container: &Container) -> Result<FileLock, Failure> {
+    let until = Instant::now() + HANDOVER;
+    loop {
+        let refused = match container.claim(store) {
+            Err(e) if e.kind() == FailureKind::Conflict => e,
+            other => return other,
+        };
+        let live = match container.mounted_at(store)? {
+            Some(record) => mountinfo::at(&record.mountpoint)?.is_some(),
+            None => false,
+        };
+        if live || Instant::now() >= until {
+            return Err(refused);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Opens an upper for changing, as [`claim`] claims.
+fn open_upper(
+    upper: &Path,
+    work: &Path,
+    space: MarkSpace,
+    volatile: bool,
+) -> Result<Upper, Failure> {
+    let until = Instant::now() + HANDOVER;
+    loop {
+        match Upper::open(upper, work, space, volatile) {
+            Err(e) if e.errno() == Errno::EBUSY && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(e) if e.errno() == Errno::EBUSY => return Err(Failure::conflict(e.to_string())),
+            other => return Ok(other?),
+        }
+    }
 }
 
 fn options_of(store: &Store) -> Result<UnionOptions, Failure> {
@@ -109,14 +187,14 @@ pub fn of_container(
     options: &MountOptions,
     progress: &dyn Progress,
 ) -> Result<Stack, Failure> {
-    let claim = container.claim(store)?;
+    let claim = claim(store, container)?;
     let image = store.image_of_container(container)?;
     let layers = image_layers(store, &image, progress)?;
     let (upper, work) = (container.upper(store), container.work(store));
     let upper = if options.read_only {
         Upper::open_read_only(&upper, mark_space())?
     } else {
-        Upper::open(&upper, &work, mark_space(), options.volatile)?
+        open_upper(&upper, &work, mark_space(), options.volatile)?
     };
     let union = Union::new(layers, Some(upper), options_of(store)?)?;
     let source = container.name.clone();
@@ -172,7 +250,7 @@ pub fn of_directories(options: &MountOptions) -> Result<Stack, Failure> {
         (None, _) => None,
         (Some(_), None) => return Err(Failure::usage("upperdir needs a workdir beside it")),
         (Some(upper), Some(_)) if options.read_only => Some(Upper::open_read_only(upper, space)?),
-        (Some(upper), Some(work)) => Some(Upper::open(upper, work, space, options.volatile)?),
+        (Some(upper), Some(work)) => Some(open_upper(upper, work, space, options.volatile)?),
     };
     let first = options.lowers.first().map(|p| open_dir(p)).transpose()?;
     let union_options = UnionOptions {

@@ -79,8 +79,12 @@ fn absolute(path: &Path) -> PathBuf {
 fn mounted_containers(store: &Store) -> Result<Vec<(Container, PathBuf)>, Failure> {
     let mut mounted = Vec::new();
     for container in store.containers()? {
-        if let Some(record) = container.mounted_at(store)? {
-            mounted.push((container, record.mountpoint));
+        match container.mounted_at(store) {
+            Ok(Some(record)) => mounted.push((container, record.mountpoint)),
+            Ok(None) => {}
+            // Removed since it was listed.
+            Err(_) if !container.dir(store).exists() => {}
+            Err(e) => return Err(e),
         }
     }
     Ok(mounted)
@@ -101,10 +105,19 @@ fn detach(place: &Path, how: Umount) -> Result<(), Failure> {
     }
 }
 
-/// The daemon gives up its claim when it has ended.
+/// The daemon gives up its claim when it has ended. A container that goes with its mount is gone
+/// with its directory; its lock is left to the daemon, which needs it to remove the container.
 fn wait_until_free(store: &Store, container: &Container) -> Result<(), Failure> {
     let until = Instant::now() + PATIENCE;
-    while container.mounted_at(store)?.is_some() {
+    let dir = container.dir(store);
+    let gone = || {
+        if container.remove {
+            Ok(!dir.exists())
+        } else {
+            container.mounted_at(store).map(|m| m.is_none())
+        }
+    };
+    while !gone()? {
         if Instant::now() > until {
             return Err(Failure::system(format!(
                 "container {} is unmounted, but its daemon has not ended",
@@ -121,7 +134,8 @@ fn wait_until_free(store: &Store, container: &Container) -> Result<(), Failure> 
 /// # Errors
 /// `System`
 pub fn detach_dead(place: &Path) -> Result<(), Failure> {
-    while let Err(Errno::NOTCONN) = rustix::fs::stat(place) {
+    // stat(2) may be answered from what the kernel knew while the daemon lived.
+    while let Err(Errno::NOTCONN | Errno::CONNABORTED) = rustix::fs::statfs(place) {
         detach(&absolute(place), Umount::Lazy)?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -166,7 +167,15 @@ impl Container {
     /// # Errors
     /// `Conflict` when it is mounted.
     pub fn claim(&self, store: &Store) -> Result<FileLock, Failure> {
-        let lock = FileLock::try_exclusive(&self.lock_path(store))?;
+        let mut lock = None;
+        // Who only looks whether the container is mounted has the lock for a moment.
+        for pause in [0, 1, 2, 4, 8] {
+            std::thread::sleep(Duration::from_millis(pause));
+            lock = FileLock::try_exclusive(&self.lock_path(store))?;
+            if lock.is_some() {
+                break;
+            }
+        }
         let lock = lock.ok_or_else(|| {
             let place = self.mounted_at(store).ok().flatten().map(|r| r.mountpoint);
             let place = place.filter(|p| !p.as_os_str().is_empty());

@@ -17,8 +17,14 @@ pub enum Fork {
 /// # Errors
 /// `EBUSY` when there are other threads, which the child would not have; what fork(2) reports.
 pub fn fork() -> io::Result<Fork> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    // A thread that was joined is listed for a moment still.
+    let mut patience = 1000;
+    while std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        if patience == 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBUSY));
+        }
+        patience -= 1;
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
     // SAFETY: there is one thread, so the child has everything that this process has, in a
     // consistent state.
