@@ -42,8 +42,9 @@ pub enum Room {
     None,
 }
 
-/// Places of `.` and `..`; the other entries follow.
-const DOTS: u64 = 2;
+/// Cursors of `.` and `..`; those of the other entries are above.
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
 
 impl<I: Send + Sync + 'static> Server<I> {
     /// OPENDIR: the handle's number. Nothing is listed until it is asked for: the kernel may have
@@ -72,10 +73,9 @@ impl<I: Send + Sync + 'static> Server<I> {
     ) -> Result<()> {
         let dir = self.handles.dir(handle)?;
         let list = self.listing(&dir, from)?;
-        for place in from.. {
-            let next = place + 1;
-            let room = match self.at(&dir, &list, place)? {
-                At::Dot(name, stat) => each(DirEntryReply {
+        for at in Walk::from(from, &list) {
+            let room = match self.at(&dir, at)? {
+                At::Dot(next, name, stat) => each(DirEntryReply {
                     next,
                     name,
                     kind: FileType::Directory,
@@ -89,13 +89,12 @@ impl<I: Send + Sync + 'static> Server<I> {
                     // Gone since the listing was taken.
                     let Some(Ino(ino)) = ino else { continue };
                     each(DirEntryReply {
-                        next,
+                        next: entry.cursor,
                         name: entry.name.as_bytes(),
                         kind: entry.kind,
                         ino,
                     })
                 }
-                At::End => break,
             };
             if room == Room::None {
                 break;
@@ -117,10 +116,9 @@ impl<I: Send + Sync + 'static> Server<I> {
     ) -> Result<()> {
         let dir = self.handles.dir(handle)?;
         let list = self.listing(&dir, from)?;
-        for place in from.. {
-            let next = place + 1;
-            match self.at(&dir, &list, place)? {
-                At::Dot(name, stat) => {
+        for at in Walk::from(from, &list) {
+            match self.at(&dir, at)? {
+                At::Dot(next, name, stat) => {
                     let entry = unreferenced(stat);
                     if each(DirEntryPlusReply { next, name, entry }) == Room::None {
                         break;
@@ -130,13 +128,12 @@ impl<I: Send + Sync + 'static> Server<I> {
                     let Some(entry) = self.found(&dir, item.name)? else {
                         continue;
                     };
-                    let name = item.name.as_bytes();
+                    let (next, name) = (item.cursor, item.name.as_bytes());
                     if each(DirEntryPlusReply { next, name, entry }) == Room::None {
                         self.forget(entry.id, 1);
                         break;
                     }
                 }
-                At::End => break,
             }
         }
         Ok(())
@@ -171,32 +168,69 @@ impl<I: Send + Sync + 'static> Server<I> {
         Ok(list)
     }
 
-    fn at<'l>(&self, dir: &DirHandle, list: &'l DirList, place: u64) -> Result<At<'l>> {
+    fn at<'l>(&self, dir: &DirHandle, place: Place<'l>) -> Result<At<'l>> {
         match place {
-            0 => Ok(At::Dot(b".", self.union.getattr(&dir.node)?)),
-            1 => {
+            Place::Dot => Ok(At::Dot(DOT, b".", self.union.getattr(&dir.node)?)),
+            Place::DotDot => {
                 // A removed directory has no parent any more; it is its own.
                 let Ok(parent) = self.union.parent(&dir.node) else {
-                    return Ok(At::Dot(b"..", self.union.getattr(&dir.node)?));
+                    let stat = self.union.getattr(&dir.node)?;
+                    return Ok(At::Dot(DOT_DOT, b"..", stat));
                 };
                 let (id, stat) = (parent.node.id(), parent.stat);
                 drop(parent);
                 self.union.forget(id, 1);
-                Ok(At::Dot(b"..", stat))
+                Ok(At::Dot(DOT_DOT, b"..", stat))
             }
-            place => {
-                let index = usize::try_from(place - DOTS).ok();
-                Ok(index.and_then(|i| list.get(i)).map_or(At::End, At::Entry))
-            }
+            Place::Entry(entry) => Ok(At::Entry(entry)),
         }
     }
 }
 
-/// What is at a place of a listing.
-enum At<'l> {
-    Dot(&'static [u8], Stat),
+/// What a listing goes on to.
+enum Place<'l> {
+    Dot,
+    DotDot,
     Entry(crate::union::DirEntry<'l>),
-    End,
+}
+
+/// A listing from a cursor on.
+struct Walk<'l> {
+    /// Cursors of the dots that are still to come are above it.
+    dots: u64,
+    list: &'l DirList,
+    index: usize,
+}
+
+impl<'l> Walk<'l> {
+    fn from(cursor: u64, list: &'l DirList) -> Self {
+        let index = list.after(cursor);
+        let dots = cursor;
+        Self { dots, list, index }
+    }
+}
+
+impl<'l> Iterator for Walk<'l> {
+    type Item = Place<'l>;
+
+    fn next(&mut self) -> Option<Place<'l>> {
+        if self.dots < DOT_DOT {
+            self.dots += 1;
+            return Some(match self.dots {
+                DOT => Place::Dot,
+                _ => Place::DotDot,
+            });
+        }
+        let entry = self.list.get(self.index)?;
+        self.index += 1;
+        Some(Place::Entry(entry))
+    }
+}
+
+/// An entry, looked up; the dots with their cursors.
+enum At<'l> {
+    Dot(u64, &'static [u8], Stat),
+    Entry(crate::union::DirEntry<'l>),
 }
 
 fn unreferenced(stat: Stat) -> EntryReply {

@@ -229,7 +229,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -241,6 +241,7 @@ impl Filesystem for Adapter {
             0 => RenameFlags::Replace,
             libc::RENAME_NOREPLACE => RenameFlags::NoReplace,
             libc::RENAME_EXCHANGE => RenameFlags::Exchange,
+            libc::RENAME_WHITEOUT => RenameFlags::Whiteout(caller(request, 0)),
             _ => return reply.error(FuserErrno::EINVAL),
         };
         let (from, to) = ((id(parent), name), (id(new_parent), new_name));

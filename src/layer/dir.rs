@@ -19,6 +19,7 @@ use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
 use crate::sync::Mutex;
 use crate::sys::handle;
+use crate::sys::mount::read_only_clone;
 
 /// How many of a layer's directories are kept open.
 const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -45,17 +46,27 @@ pub struct DirLayer {
     fds: Mutex<LruCache<LayerNode, Arc<OwnedFd>>>,
     /// The layer's file system, as file handles name it.
     uuid: [u8; 16],
+    /// Whether some character devices 0:0 are devices, and carry a mark that says so.
+    devices: bool,
     /// A readable descriptor for finding objects by handle, and their device; `None` where that
     /// isn't allowed.
     by_handle: Option<(OwnedFd, u64)>,
 }
 
 impl DirLayer {
-    /// Opens a layer.
+    /// Opens a layer, where the process may through a read-only clone of its mount, so that the
+    /// kernel sees to it that the layer does not change.
     ///
     /// # Errors
     /// What open(2) reports.
     pub fn open(path: &Path, forms: DirForms) -> Result<Self> {
+        if let Ok(tree) = read_only_clone(path) {
+            let dir = rustix::fs::fstat(&tree)?;
+            if FileType::from_mode(dir.st_mode) != Some(FileType::Directory) {
+                return Err(Error::new(Errno::ENOTDIR).context(path.display()));
+            }
+            return Ok(Self::from_fd(tree, forms));
+        }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|e| Error::from(e).context(path.display()))?;
@@ -71,13 +82,16 @@ impl DirLayer {
             let dev = rustix::fs::fstat(&fd).ok()?.st_dev;
             Some((fd, dev))
         });
+        let root = Arc::new(root);
+        let mark = Place::Held(Arc::clone(&root)).xattr(&forms.space.name(Mark::Device));
         Self {
+            devices: mark.is_ok_and(|m| m.is_some()),
             uuid: by_handle
                 .as_ref()
                 .map(|(fd, _)| handle::fs_uuid(fd))
                 .unwrap_or_default(),
             by_handle,
-            root: Arc::new(root),
+            root,
             forms,
             slots: Mutex::new(Slots::default()),
             fds: Mutex::new(LruCache::new(KEPT)),
@@ -133,7 +147,9 @@ impl DirLayer {
 
     fn is_whiteout(&self, place: &Place, stat: &Stat, how: Listing) -> Result<bool> {
         if stat.kind == FileType::CharDevice && stat.rdev == 0 {
-            return Ok(true);
+            return Ok(
+                !self.devices || place.xattr(&self.forms.space.name(Mark::Device))?.is_none()
+            );
         }
         if how.xattr_whiteouts && stat.kind == FileType::Regular && stat.size == 0 {
             return Ok(place

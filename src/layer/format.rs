@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use crate::layer::{Marks, StableId};
+use crate::layer::{LinkCount, Marks, StableId};
 use crate::sys::handle::FileHandle;
 
 /// Which extended attributes carry the marks: `trusted.overlay.*`, or `user.overlay.*` where the
@@ -32,8 +32,13 @@ pub enum Mark {
     Whiteout,
     /// `origin`: the file handle of the host object that was copied up.
     HostOrigin,
+    /// `nlink`: the number of names of a linked file, against its upper's or its lower's.
+    LinkCount,
     /// `strata.origin`: diffID and ordinal of the image object that was copied up.
     Origin,
+    /// `strata.device`: a character device 0:0 that is a device and no whiteout; on a layer's root:
+    /// that the layer has such.
+    Device,
 }
 
 impl MarkSpace {
@@ -55,7 +60,9 @@ impl MarkSpace {
             Mark::Metacopy => "metacopy",
             Mark::Whiteout => "whiteout",
             Mark::HostOrigin => "origin",
+            Mark::LinkCount => "nlink",
             Mark::Origin => "strata.origin",
+            Mark::Device => "strata.device",
         };
         format!("{}{tail}", self.prefix()).into()
     }
@@ -98,7 +105,44 @@ impl MarkSpace {
             marks.origin = decode_origin(value);
         } else if name == self.name(Mark::HostOrigin) {
             marks.host_origin = Some(value.into());
+        } else if name == self.name(Mark::LinkCount) {
+            marks.links = LinkCount::decode(value);
         }
+    }
+}
+
+impl LinkCount {
+    /// The value of `overlay.nlink`: `U` or `L`, and a signed difference.
+    #[must_use]
+    pub fn encode(self) -> String {
+        match self {
+            LinkCount::BesideUpper(more) => format!("U{more:+}"),
+            LinkCount::BesideLower(more) => format!("L{more:+}"),
+        }
+    }
+
+    /// The inverse of [`LinkCount::encode`]; `None` for anything else.
+    #[must_use]
+    pub fn decode(value: &[u8]) -> Option<Self> {
+        let (first, more) = value.split_first()?;
+        let more = std::str::from_utf8(more).ok()?;
+        let more = more.starts_with(['+', '-']).then(|| more.parse().ok())??;
+        match first {
+            b'U' => Some(LinkCount::BesideUpper(more)),
+            b'L' => Some(LinkCount::BesideLower(more)),
+            _ => None,
+        }
+    }
+
+    /// The number of names, from `st_nlink` of the upper's file and of the lower's; `None` where
+    /// the mark makes no sense.
+    #[must_use]
+    pub fn names(self, upper: u32, lower: Option<u32>) -> Option<u32> {
+        let (real, more) = match self {
+            LinkCount::BesideUpper(more) => (upper, more),
+            LinkCount::BesideLower(more) => (lower?, more),
+        };
+        u32::try_from(i64::from(real) + i64::from(more)).ok()
     }
 }
 
@@ -211,6 +255,23 @@ mod tests {
         space.decode(&mut marks, &space.name(Mark::Origin), &encode_origin(&id));
         assert_eq!(marks.origin, Some(id));
     }
+
+    #[test]
+    fn link_counts_are_what_the_kernel_writes() {
+        assert_eq!(LinkCount::BesideUpper(2).encode(), "U+2");
+        assert_eq!(LinkCount::BesideLower(0).encode(), "L+0");
+        for good in ["U-1", "U+0", "L+3"] {
+            let count = LinkCount::decode(good.as_bytes()).unwrap();
+            assert_eq!(count.encode(), good);
+        }
+        for bad in ["", "U", "U1", "X+1", "L+", "U+99999999999", "L+1x"] {
+            assert_eq!(LinkCount::decode(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(LinkCount::BesideUpper(-1).names(3, None), Some(2));
+        assert_eq!(LinkCount::BesideLower(1).names(9, Some(2)), Some(3));
+        assert_eq!(LinkCount::BesideUpper(-5).names(3, None), None);
+    }
+
     #[test]
     fn handles_are_read_as_they_are_written() {
         let handle = FileHandle {

@@ -44,6 +44,18 @@ pub struct Marks {
     /// The object of a host directory that this one was copied up from: `overlay.origin` as it
     /// stands on disk.
     pub host_origin: Option<Box<[u8]>>,
+    /// How many names a file that is in the index of links has.
+    pub links: Option<LinkCount>,
+}
+
+/// The number of names that a copied-up file of several names has in the merged tree
+/// (`overlay.nlink`), as a difference to what stat(2) says of a real file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkCount {
+    /// To the upper's file: right while names of the upper come and go.
+    BesideUpper(i32),
+    /// To the lower's file: right while a name moves up.
+    BesideLower(i32),
 }
 
 /// A node with its attributes and marks.

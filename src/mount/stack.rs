@@ -131,6 +131,7 @@ fn options_of(store: &Store) -> Result<UnionOptions, Failure> {
     Ok(UnionOptions {
         statfs_dir: Some(open_dir(store.root())?),
         metacopy: true,
+        ..UnionOptions::default()
     })
 }
 
@@ -249,13 +250,18 @@ pub fn of_directories(options: &MountOptions) -> Result<Stack, Failure> {
     let upper = match (&options.upper, &options.work) {
         (None, _) => None,
         (Some(_), None) => return Err(Failure::usage("upperdir needs a workdir beside it")),
-        (Some(upper), Some(_)) if options.read_only => Some(Upper::open_read_only(upper, space)?),
-        (Some(upper), Some(work)) => Some(open_upper(upper, work, space, options.volatile)?),
+        (Some(upper), Some(work)) if options.read_only => {
+            Some(Upper::open_read_only(upper, space)?.with_link_index(work)?)
+        }
+        (Some(upper), Some(work)) => {
+            Some(open_upper(upper, work, space, options.volatile)?.with_link_index(work)?)
+        }
     };
     let first = options.lowers.first().map(|p| open_dir(p)).transpose()?;
     let union_options = UnionOptions {
         statfs_dir: first,
         metacopy: options.metacopy,
+        ..UnionOptions::default()
     };
     let union = Union::new(layers, upper, union_options)?;
     Ok(Stack {

@@ -6,6 +6,7 @@ pub mod dir;
 pub mod fd;
 pub mod handle;
 pub mod map;
+pub mod mount;
 pub mod process;
 pub mod writeback;
 pub mod xattr;

@@ -75,12 +75,16 @@ impl Union {
     pub(super) fn stat_of(&self, node: &Node) -> Result<Stat> {
         let mut stat;
         if node.has_upper() {
-            stat = self.place(node)?.stat()?;
+            let place = self.place(node)?;
+            stat = place.stat()?;
+            if node.index_entry().is_some() {
+                stat.nlink = self.indexed_names(node, &place, stat.nlink)?;
+            }
             if node.is_dir() && !node.lower().is_empty() && !node.is_removed() {
                 stat.nlink = 1;
             }
             if !node.has_upper_data() {
-                let lower = self.top_lower(node)?;
+                let lower = self.data_lower(node)?;
                 stat.blocks = lower.layer().stat(lower.node())?.blocks;
             }
         } else {
@@ -88,8 +92,12 @@ impl Union {
             stat = lower.layer().stat(lower.node())?;
             if node.is_removed() {
                 stat.nlink = 0;
-            } else if node.lower().len() > 1 {
+            } else if node.lower().len() > 1 && node.is_dir() {
                 stat.nlink = 1;
+            }
+            if node.lower().len() > 1 && !node.is_dir() {
+                let data = self.data_lower(node)?;
+                stat.blocks = data.layer().stat(data.node())?.blocks;
             }
         }
         stat.ino = node.ino().0;
@@ -101,6 +109,14 @@ impl Union {
         node.lower()
             .first()
             .ok_or_else(|| Error::with(Errno::EIO, "a node without a layer"))
+    }
+
+    /// The lower file that has the data of a node without upper data: of a metacopy in a lower it is
+    /// another than the one that has the attributes.
+    pub(super) fn data_lower<'n>(&self, node: &'n Node) -> Result<&'n super::LowerRef> {
+        node.lower()
+            .last()
+            .ok_or_else(|| Error::with(Errno::EIO, "a metacopy without a lower file"))
     }
 
     /// Changes attributes. `handle` is an open file of the node, if the caller has one.

@@ -15,7 +15,7 @@ use rustix::io::Errno as RawErrno;
 use super::attr::times_of;
 use super::node::Link;
 use super::open::open_nameless;
-use super::upper::remove_quietly;
+use super::upper::{is_null_device, remove_quietly};
 use super::{LowerRef, Node, Union, Upper};
 use crate::error::{Context, Errno, Error, Result};
 use crate::layer::format::{Mark, encode_origin};
@@ -65,12 +65,15 @@ impl Union {
         }
         let lower = self.top_lower(node)?;
         let stat = lower.layer().stat(lower.node())?;
+        let source = self.data_lower(node)?;
         if node.has_upper() {
             return self
-                .complete(upper, node, lower, &stat, data)
+                .complete(upper, node, source, &stat, data)
                 .context(|| "copy-up of data");
         }
+        let origin = (stat.nlink > 1).then(|| self.index_origin(lower)).flatten();
         let data = match data {
+            Data::Attributes if origin.is_some() => Data::All,
             Data::Attributes if !self.options.metacopy || stat.kind != FileType::Regular => {
                 Data::All
             }
@@ -78,10 +81,13 @@ impl Union {
             data => data,
         };
         let temp = self
-            .build(upper, lower, &stat, data)
+            .build(upper, (lower, source), &stat, data)
             .context(|| "copy-up")?;
         let _tree = self.tree.read();
-        let published = self.publish(upper, &temp, node, lower, &stat, data);
+        let published = match &origin {
+            None => self.publish(upper, &temp, node, lower, &stat, data),
+            Some(origin) => self.publish_linked(upper, &temp, node, &stat, origin),
+        };
         if published.is_err() {
             temp.discard(upper);
         }
@@ -119,18 +125,28 @@ impl Union {
     }
 
     /// Builds a copy of a lower object, complete and on disk, out of sight.
-    fn build(&self, upper: &Upper, lower: &LowerRef, stat: &Stat, data: Data) -> Result<Temp> {
+    /// Its data comes from `source`.
+    fn build(
+        &self,
+        upper: &Upper,
+        (lower, source): (&LowerRef, &LowerRef),
+        stat: &Stat,
+        data: Data,
+    ) -> Result<Temp> {
         let temp = make_temp(upper, lower, stat)?;
         let finish = || -> Result<()> {
             let place = temp.place(upper)?;
             if stat.kind == FileType::Regular && data == Data::All && stat.size > 0 {
                 copy_data(
-                    &lower.layer().open(lower.node())?,
+                    &source.layer().open(source.node())?,
                     &temp.file(&place)?,
                     stat.size,
                 )?;
             }
             self.copy_metadata(upper, lower, stat, &place)?;
+            if is_null_device(stat) {
+                upper.mark_device(&place)?;
+            }
             if data == Data::Attributes {
                 return mark_metacopy(upper, &place, &temp.file(&place)?, stat);
             }
@@ -248,6 +264,47 @@ impl Union {
         Ok(())
     }
 
+    /// Puts a finished copy of a directory layer's file with several names into the index of links,
+    /// and under the names that are known. The tree lock is held.
+    fn publish_linked(
+        &self,
+        upper: &Upper,
+        temp: &Temp,
+        node: &Arc<Node>,
+        stat: &Stat,
+        origin: &[u8],
+    ) -> Result<()> {
+        let Some(index) = upper.link_index() else {
+            return Err(Error::with(Errno::EIO, "no index of links"));
+        };
+        let entry = index.name_for(origin)?;
+        self.pin_names(&temp.place(upper)?, stat.nlink, stat.nlink)?;
+        match temp.link(upper, index.dir(), entry.as_os_str()) {
+            Ok(()) => {}
+            // An attempt that failed half-way: its copy is as good.
+            Err(e) if e.errno() == Errno::EEXIST => temp.discard(upper),
+            Err(e) => return Err(e),
+        }
+        let place = index.place(&entry);
+        for link in node.names() {
+            let dir = self.dir_up(&link.parent)?;
+            let times = times_of(&Place::Held(Arc::clone(&dir)).stat()?);
+            let (from, to) = (entry.as_os_str(), link.name.as_os_str());
+            match rustix::fs::linkat(index.dir(), from, &dir, to, AtFlags::empty()) {
+                Ok(()) | Err(RawErrno::EXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+            Place::Held(dir).set_times(&times)?;
+        }
+        self.unpin_names(&place, stat.nlink)?;
+        node.with_state(|s| {
+            s.upper = true;
+            s.metacopy = false;
+            s.index = Some(entry);
+        });
+        Ok(())
+    }
+
     /// Adds the names that a lower file has besides those already known, as far as they are still
     /// to be seen in the merged tree.
     fn add_aliases(&self, node: &Arc<Node>, lower: &LowerRef, names: &mut Vec<Link>) -> Result<()> {
@@ -313,7 +370,7 @@ impl Union {
         let parent = self.dir_up(&link.parent)?;
         let lower = self.top_lower(node)?;
         let stat = lower.layer().stat(lower.node())?;
-        let temp = self.build(upper, lower, &stat, Data::Nothing)?;
+        let temp = self.build(upper, (lower, lower), &stat, Data::Nothing)?;
         let times = times_of(&Place::Held(Arc::clone(&parent)).stat()?);
         if let Err(e) = temp.link(upper, &parent, link.name.as_os_str()) {
             temp.discard(upper);

@@ -43,8 +43,15 @@ pub enum Special {
 
 pub(super) const DEFAULT_ACL: &str = "system.posix_acl_default";
 
-/// How an object is made under a name in a directory.
-type Make<'a, T> = &'a dyn Fn(&OwnedFd, &OsStr) -> rustix::io::Result<T>;
+/// An object to be made.
+struct New<'a, T> {
+    kind: FileType,
+    caller: Caller,
+    /// Makes it under a name in a directory.
+    make: &'a dyn Fn(&OwnedFd, &OsStr) -> rustix::io::Result<T>,
+    /// It is the character device 0:0, which needs a mark to be told from a whiteout.
+    null_device: bool,
+}
 
 impl Union {
     /// Creates and opens a regular file. The kernel has a reference on it.
@@ -62,9 +69,14 @@ impl Union {
         let _tree = self.tree.read();
         let mode = self.mode_for(parent, perm, caller)?;
         let open = flags.below() | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let (found, fd) = self.make(parent, name, caller, FileType::Regular, &|dir, name| {
-            rustix::fs::openat(dir, name, open, mode)
-        })?;
+        let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::openat(dir, name, open, mode);
+        let new = New {
+            kind: FileType::Regular,
+            caller,
+            make: &make,
+            null_device: false,
+        };
+        let (found, fd) = self.make(parent, name, &new)?;
         let contents = Contents::File(Arc::new(File::from(fd)));
         Ok((
             found,
@@ -89,15 +101,20 @@ impl Union {
         let _tree = self.tree.read();
         let mode = self.mode_for(parent, perm, caller)?;
         let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::mkdirat(dir, name, mode);
-        Ok(self
-            .make(parent, name, caller, FileType::Directory, &make)?
-            .0)
+        let new = New {
+            kind: FileType::Directory,
+            caller,
+            make: &make,
+            null_device: false,
+        };
+        Ok(self.make(parent, name, &new)?.0)
     }
 
     /// Creates a file that is neither directory nor symbolic link. The kernel has a reference on it.
     ///
     /// # Errors
-    /// As [`Union::create`]; `EPERM` for the character device 0:0, which on disk is a whiteout.
+    /// As [`Union::create`]; `EPERM` for the character device 0:0, which on disk is a whiteout
+    /// without a mark, where marks can't be on devices (`userxattr`).
     pub fn mknod(
         &self,
         parent: &Arc<Node>,
@@ -110,7 +127,6 @@ impl Union {
             Special::Regular => (FileType::Regular, 0),
             Special::Fifo => (FileType::Fifo, 0),
             Special::Socket => (FileType::Socket, 0),
-            Special::CharDevice(0) => return Err(Error::new(Errno::EPERM)),
             Special::CharDevice(rdev) => (FileType::CharDevice, rdev),
             Special::BlockDevice(rdev) => (FileType::BlockDevice, rdev),
         };
@@ -118,7 +134,37 @@ impl Union {
         let mode = self.mode_for(parent, perm, caller)?;
         let raw = RawType::from_raw_mode(kind.mode_bits());
         let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::mknodat(dir, name, raw, mode, rdev);
-        Ok(self.make(parent, name, caller, kind, &make)?.0)
+        let new = New {
+            kind,
+            caller,
+            make: &make,
+            null_device: special == Special::CharDevice(0),
+        };
+        Ok(self.make(parent, name, &new)?.0)
+    }
+
+    /// Puts the character device 0:0 where a name was (`RENAME_WHITEOUT`). The tree lock is held.
+    pub(super) fn leave_device(
+        &self,
+        parent: &Arc<Node>,
+        name: &Name,
+        caller: Caller,
+    ) -> Result<()> {
+        let mode = Mode::empty();
+        let make = |dir: &OwnedFd, name: &OsStr| {
+            rustix::fs::mknodat(dir, name, RawType::CharacterDevice, mode, 0)
+        };
+        let new = New {
+            kind: FileType::CharDevice,
+            caller,
+            make: &make,
+            null_device: true,
+        };
+        let (found, ()) = self.make(parent, name, &new)?;
+        let id = found.node.id();
+        drop(found);
+        self.forget(id, 1);
+        Ok(())
     }
 
     /// Creates a symbolic link. The kernel has a reference on it.
@@ -134,7 +180,13 @@ impl Union {
     ) -> Result<Found> {
         let _tree = self.tree.read();
         let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::symlinkat(target, dir, name);
-        Ok(self.make(parent, name, caller, FileType::Symlink, &make)?.0)
+        let new = New {
+            kind: FileType::Symlink,
+            caller,
+            make: &make,
+            null_device: false,
+        };
+        Ok(self.make(parent, name, &new)?.0)
     }
 
     /// The mode of a new object: the umask counts unless the directory has a default ACL (acl(5),
@@ -159,14 +211,7 @@ impl Union {
     }
 
     /// Makes an object under a free name. The tree lock is held.
-    fn make<T>(
-        &self,
-        parent: &Arc<Node>,
-        name: &Name,
-        caller: Caller,
-        kind: FileType,
-        make: Make<'_, T>,
-    ) -> Result<(Found, T)> {
+    fn make<T>(&self, parent: &Arc<Node>, name: &Name, new: &New<'_, T>) -> Result<(Found, T)> {
         let upper = self.writable()?;
         if parent.is_removed() {
             return Err(Error::new(Errno::ENOENT));
@@ -175,18 +220,21 @@ impl Union {
         // The upper is asked by making; what a lower has must be asked first, or a new object
         // could hide it unseen.
         let below = self.lower_has(parent, name)?;
-        let made = if below {
+        let made = if below || new.null_device {
             Err(RawErrno::EXIST)
         } else {
-            as_owner(caller.uid, caller.gid, || make(&dir, name.as_os_str()))
+            let (uid, gid) = (new.caller.uid, new.caller.gid);
+            as_owner(uid, gid, || (new.make)(&dir, name.as_os_str()))
         };
         let value = match made {
             Ok(value) => value,
             Err(RawErrno::EXIST) => {
-                let Some(UpperEntry::Whiteout) = upper.entry(&dir, name)? else {
-                    return Err(Error::new(Errno::EEXIST));
-                };
-                self.make_over_whiteout(upper, parent, &dir, name, caller, kind, make)?
+                match upper.entry(&dir, name)? {
+                    Some(UpperEntry::Whiteout) => {}
+                    None if !below => {}
+                    _ => return Err(Error::new(Errno::EEXIST)),
+                }
+                self.make_aside(upper, parent, &dir, name, new)?
             }
             Err(e) => return Err(e.into()),
         };
@@ -196,34 +244,41 @@ impl Union {
         // Nothing below shows through a new object, and it has no marks to be read.
         let identity = Identity {
             ino,
-            kind,
+            kind: new.kind,
             lower: Box::default(),
             upper: true,
             metacopy: false,
+            index: None,
         };
         let node = self.nodes.obtain(identity, 1);
         node.add_name(parent, name);
         Ok((Found { node, stat }, value))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one caller, which has them all")]
-    fn make_over_whiteout<T>(
+    /// Makes an object where a whiteout is, or where it has to be complete when it gets its name.
+    fn make_aside<T>(
         &self,
         upper: &Upper,
         parent: &Arc<Node>,
         dir: &Arc<OwnedFd>,
         name: &Name,
-        caller: Caller,
-        kind: FileType,
-        make: Make<'_, T>,
+        new: &New<'_, T>,
     ) -> Result<T> {
         let work = upper.work()?;
         let nursery = self.nursery(upper, parent, dir)?;
         let within = nursery.as_ref().map_or(&**work, |(_, fd)| fd);
         let temp = upper.temp_name();
-        let made = as_owner(caller.uid, caller.gid, || make(within, &temp));
+        let (uid, gid) = (new.caller.uid, new.caller.gid);
+        let made = as_owner(uid, gid, || (new.make)(within, &temp));
         let placed = made.map_err(Error::from).and_then(|value| {
-            self.replace_whiteout(upper, within, &temp, dir, name, kind)
+            if new.null_device {
+                let held = Arc::new(open_beneath(within, Name::new(&temp)?, OFlags::PATH)?);
+                if let Err(e) = upper.mark_device(&Place::Held(held)) {
+                    remove_quietly(within, &temp, AtFlags::empty());
+                    return Err(e);
+                }
+            }
+            self.replace_whiteout(upper, within, &temp, dir, name, new.kind)
                 .map(|()| value)
         });
         if let Some((nursery, _)) = nursery {
@@ -232,7 +287,7 @@ impl Union {
         placed
     }
 
-    /// Puts an object built in `from` where a whiteout is.
+    /// Puts an object built in `from` where a whiteout is, or nothing.
     fn replace_whiteout(
         &self,
         upper: &Upper,

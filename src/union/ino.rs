@@ -69,12 +69,12 @@ impl Union {
         }
     }
 
-    /// The number of an upper object that is no merged directory: its origin's if it was copied up.
-    pub(super) fn upper_ino(&self, stat: &Stat, marks: &Marks) -> Result<Ino> {
+    /// The number of the lower object that an upper one says it was copied up from.
+    pub(super) fn origin_ino(&self, marks: &Marks) -> Result<Option<Ino>> {
         if let Some(origin) = marks.origin {
             for layer in &self.lowers {
                 if let Some(node) = layer.resolve(origin) {
-                    return Ok(Ino(layer.stat(node)?.ino));
+                    return Ok(Some(Ino(layer.stat(node)?.ino)));
                 }
             }
         }
@@ -83,11 +83,11 @@ impl Union {
                 if let Some(fs) = self.host_fs.of_lower(place)
                     && let Some(real) = layer.host_ino(origin)
                 {
-                    return Ok(Ino::of_host(fs, real));
+                    return Ok(Some(Ino::of_host(fs, real)));
                 }
             }
         }
-        Ok(self.new_ino(stat.ino))
+        Ok(None)
     }
 
     /// The number of an object that was made in the upper.

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use super::linked::Indexed;
 use super::node::Identity;
 use super::upper::UpperEntry;
-use super::{Ino, LowerRef, Node, Union};
-use crate::error::Result;
+use super::{Ino, LowerRef, Node, RedirectDir, Union};
+use crate::error::{Errno, Error, Result};
 use crate::layer::{Entry, Marks, NodeEntry};
 use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
@@ -64,7 +65,7 @@ impl Union {
     /// What the layers have under a name. The tree lock is held.
     pub(super) fn see(&self, parent: &Node, name: &Name) -> Result<Option<Seen>> {
         if !parent.is_dir() {
-            return Err(crate::error::Errno::ENOTDIR.into());
+            return Err(Errno::ENOTDIR.into());
         }
         if parent.is_removed() {
             return Ok(None);
@@ -84,14 +85,22 @@ impl Union {
         let Some((first, entry)) = lower.first() else {
             return Ok(None);
         };
+        if entry.stat.nlink > 1
+            && !entry.stat.is_dir()
+            && let Some(indexed) = self.indexed(first)?
+        {
+            return self.see_indexed(first, &entry.stat, indexed).map(Some);
+        }
         let mut stat = entry.stat;
         let ino = match lower.last() {
             Some((last, bottom)) if stat.is_dir() => self.lower_ino(last, &bottom.stat),
             _ => self.lower_ino(first, &stat),
         };
         stat.ino = ino.0;
-        if lower.len() > 1 {
+        if lower.len() > 1 && stat.is_dir() {
             stat.nlink = 1;
+        } else if let (Some((_, data)), true) = (lower.last(), lower.len() > 1) {
+            stat.blocks = data.stat.blocks;
         }
         let lower = lower.into_iter().map(|(l, _)| l).collect();
         let identity = Identity {
@@ -100,14 +109,37 @@ impl Union {
             lower,
             upper: false,
             metacopy: false,
+            index: None,
         };
         Ok(Some(Seen { identity, stat }))
+    }
+
+    /// A lower name of a file that was copied up under another one.
+    fn see_indexed(&self, lower: &LowerRef, below: &Stat, indexed: Indexed) -> Result<Seen> {
+        let mut stat = indexed.stat;
+        let ino = self.lower_ino(lower, below);
+        stat.ino = ino.0;
+        stat.nlink = self.names_of(stat.nlink, indexed.marks.links, Some(below.nlink));
+        if indexed.marks.metacopy {
+            stat.blocks = below.blocks;
+        }
+        Ok(Seen {
+            identity: Identity {
+                ino,
+                kind: stat.kind,
+                lower: Box::new([lower.clone()]),
+                upper: true,
+                metacopy: indexed.marks.metacopy,
+                index: Some(indexed.name),
+            },
+            stat,
+        })
     }
 
     fn see_upper(&self, parent: &Node, name: &Name, mut stat: Stat, marks: &Marks) -> Result<Seen> {
         let mut lower = Vec::new();
         if stat.is_dir() && !marks.opaque {
-            lower = match &marks.redirect {
+            lower = match self.followed(marks.redirect.as_deref()) {
                 Some(path) => self.redirected(parent, path)?,
                 None => self.lower_parts(parent.lower(), name)?,
             };
@@ -115,14 +147,24 @@ impl Union {
             lower.retain(|(_, e)| e.stat.is_dir());
         } else if marks.metacopy {
             lower = self.data_of(parent, name, marks)?;
-            if let Some((_, entry)) = lower.first() {
+            if let Some((_, entry)) = lower.last() {
                 stat.blocks = entry.stat.blocks;
             }
         }
         let ino = match lower.last() {
             Some((last, bottom)) if stat.is_dir() => self.lower_ino(last, &bottom.stat),
-            _ => self.upper_ino(&stat, marks)?,
+            _ => self.copied_ino(parent, name, &stat, marks)?,
         };
+        let index = self.index_entry_of(&stat, marks)?;
+        if index.is_some() {
+            // The lower file's own count is asked for where the mark is against that.
+            if lower.is_empty() {
+                lower = self.lower_parts(parent.lower(), name)?;
+                lower.retain(|(l, _)| l.layer().host_origin(l.node()) == marks.host_origin);
+            }
+            let below = lower.first().map(|(_, entry)| entry.stat.nlink);
+            stat.nlink = self.names_of(stat.nlink, marks.links, below);
+        }
         stat.ino = ino.0;
         if stat.is_dir() && !lower.is_empty() {
             // As overlayfs: the number of subdirectories of a merged directory isn't counted.
@@ -136,9 +178,28 @@ impl Union {
                 lower,
                 upper: true,
                 metacopy: marks.metacopy,
+                index,
             },
             stat,
         })
+    }
+
+    /// The number of an upper object that is no merged directory.
+    fn copied_ino(&self, parent: &Node, name: &Name, stat: &Stat, marks: &Marks) -> Result<Ino> {
+        if let Some(ino) = self.origin_ino(marks)? {
+            return Ok(ino);
+        }
+        // Without the right to open by handle, the handle is still as good as a name for what is
+        // under the same path.
+        if marks.host_origin.is_some() && !stat.is_dir() {
+            let below = self.lower_parts(parent.lower(), name)?;
+            if let Some((lower, entry)) = below.first()
+                && lower.layer().host_origin(lower.node()) == marks.host_origin
+            {
+                return Ok(self.lower_ino(lower, &entry.stat));
+            }
+        }
+        Ok(self.new_ino(stat.ino))
     }
 
     /// The lower file that has the data of a metacopy: its origin's if that is an image's, else the
@@ -162,28 +223,48 @@ impl Union {
                 }
             }
         }
-        let mut parts = match &marks.redirect {
-            None => self.lower_parts(parent.lower(), name)?,
-            Some(path) => {
-                let (dir, last) = match path.iter().rposition(|b| *b == b'/') {
-                    Some(at) => path.split_at_checked(at + 1).unwrap_or((path, b"")),
-                    None => (&b""[..], &**path),
-                };
-                let dirs = if dir.is_empty() {
-                    parent.lower().to_vec()
-                } else if dir == b"/" {
-                    self.root.lower().to_vec()
-                } else {
-                    self.redirected(parent, dir)?
-                        .into_iter()
-                        .map(|(l, _)| l)
-                        .collect()
-                };
-                self.lower_parts(&dirs, Name::from_bytes(last)?)?
+        let below = parent.lower();
+        let roots = self.root.lower().to_vec();
+        self.metacopy_data(below, name, marks.redirect.as_deref(), roots)
+    }
+
+    /// The files that a metacopy's data comes from, the data itself last: at its redirect, else
+    /// under its name.
+    fn metacopy_data(
+        &self,
+        below: &[LowerRef],
+        name: &Name,
+        redirect: Option<&[u8]>,
+        roots: Vec<LowerRef>,
+    ) -> Result<Vec<(LowerRef, NodeEntry)>> {
+        let mut parts = match self.followed(redirect) {
+            None => self.lower_parts(below, name)?,
+            Some(path) if path.starts_with(b"/") => {
+                let mut parts = self.file_at(roots, path)?;
+                for layer in &self.data_roots {
+                    if parts.is_empty() {
+                        parts = self.file_at(vec![layer.clone()], path)?;
+                    }
+                }
+                parts
             }
+            Some(sibling) => self.lower_parts(below, Name::from_bytes(sibling)?)?,
         };
         parts.retain(|(_, e)| e.stat.kind == FileType::Regular);
         Ok(parts)
+    }
+
+    /// What is at an absolute path of the lowers.
+    fn file_at(&self, roots: Vec<LowerRef>, path: &[u8]) -> Result<Vec<(LowerRef, NodeEntry)>> {
+        let at = path.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        let (dir, name) = path.split_at_checked(at + 1).unwrap_or((b"/", path));
+        let dirs = if dir == b"/" {
+            roots
+        } else {
+            let parts = self.lower_dirs_at(roots, dir)?;
+            parts.into_iter().map(|(lower, _)| lower).collect()
+        };
+        self.lower_parts(&dirs, Name::from_bytes(name)?)
     }
 
     /// What the lowers contribute to a name, top first: one object, or several directories.
@@ -194,7 +275,7 @@ impl Union {
     ) -> Result<Vec<(LowerRef, NodeEntry)>> {
         let mut name = NameBuf::from(name);
         let mut parts: Vec<(LowerRef, NodeEntry)> = Vec::new();
-        for dir in dirs {
+        for (at, dir) in dirs.iter().enumerate() {
             let entry = match dir.layer().lookup(dir.node(), &name)? {
                 None => continue,
                 Some(Entry::Whiteout) => break,
@@ -205,23 +286,45 @@ impl Union {
             if !is_dir && !parts.is_empty() {
                 break;
             }
-            let (opaque, redirect) = (entry.marks.opaque, entry.marks.redirect.clone());
-            let place = lower.place();
+            let Marks {
+                opaque,
+                redirect,
+                metacopy,
+                ..
+            } = entry.marks.clone();
+            let (place, file) = (lower.place(), entry.stat.kind == FileType::Regular);
             parts.push((lower, entry));
+            if metacopy && file {
+                let below = dirs.get(at + 1..).unwrap_or_default();
+                let roots = self.roots_below(place);
+                let data = self.metacopy_data(below, &name, redirect.as_deref(), roots)?;
+                let last = data.into_iter().next_back();
+                parts.push(last.ok_or_else(|| {
+                    Error::with(
+                        Errno::EIO,
+                        format!("{name:?}: the data of a metacopy is gone"),
+                    )
+                })?);
+            }
             if !is_dir || opaque {
                 break;
             }
             // A directory that was moved: the layers below have it under another name.
-            match redirect {
+            match self.followed(redirect.as_deref()) {
                 Some(path) if path.starts_with(b"/") => {
-                    parts.extend(self.lower_dirs_at(self.roots_below(place), &path)?);
+                    parts.extend(self.lower_dirs_at(self.roots_below(place), path)?);
                     break;
                 }
-                Some(sibling) => name = NameBuf::new(&sibling)?,
+                Some(sibling) => name = NameBuf::new(sibling)?,
                 None => {}
             }
         }
         Ok(parts)
+    }
+
+    /// A redirect, if redirects count.
+    fn followed<'r>(&self, redirect: Option<&'r [u8]>) -> Option<&'r [u8]> {
+        redirect.filter(|_| self.options.redirect != RedirectDir::NoFollow)
     }
 
     fn roots_below(&self, place: usize) -> Vec<LowerRef> {
@@ -280,7 +383,7 @@ impl Union {
         let parent = match node.names().into_iter().next() {
             Some(link) => link.parent,
             None if node.is_root() => self.root(),
-            None => return Err(crate::error::Errno::ESTALE.into()),
+            None => return Err(Errno::ESTALE.into()),
         };
         self.again(&parent)
     }

@@ -24,6 +24,7 @@ mod create;
 mod dir_fds;
 mod ino;
 mod link;
+mod linked;
 mod lookup;
 mod node;
 mod open;
@@ -71,18 +72,38 @@ pub struct Caller {
 }
 
 /// How a union behaves beyond its layers.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct UnionOptions {
     /// A directory whose file system `statfs` describes when there is no upper.
     pub statfs_dir: Option<OwnedFd>,
     /// Whether a change of attributes alone copies no data (overlayfs's `metacopy=on`).
     pub metacopy: bool,
+    /// What renaming a directory that has lower parts does.
+    pub redirect: RedirectDir,
+    /// Layers below all others, from the top, whose files are seen only through the redirects of
+    /// metacopies ("Data-only lower layers").
+    pub data_lowers: Vec<Arc<dyn Layer>>,
+}
+
+/// Renamed directories (overlayfs's `redirect_dir`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RedirectDir {
+    /// They are renamed, and remember where their lower parts are.
+    #[default]
+    On,
+    /// Redirects that are there count; renaming such a directory fails with `EXDEV`, and programs
+    /// copy it.
+    Follow,
+    /// Redirects that are there don't count either.
+    NoFollow,
 }
 
 /// A stack of layers as one file system.
 pub struct Union {
-    /// Top first. Immutable.
+    /// Top first, the data-only ones last. Immutable.
     lowers: Vec<Arc<dyn Layer>>,
+    /// Roots of the data-only ones. Immutable.
+    data_roots: Vec<LowerRef>,
     /// Immutable.
     upper: Option<Upper>,
     host_fs: HostFs,
@@ -101,9 +122,9 @@ impl Union {
     /// # Errors
     /// `EINVAL` without any layer; what the layers and the upper's file system report.
     pub fn new(
-        lowers: Vec<Arc<dyn Layer>>,
+        mut lowers: Vec<Arc<dyn Layer>>,
         upper: Option<Upper>,
-        options: UnionOptions,
+        mut options: UnionOptions,
     ) -> Result<Arc<Self>> {
         if lowers.is_empty() && upper.is_none() {
             return Err(Error::with(Errno::EINVAL, "a union needs a layer"));
@@ -112,11 +133,18 @@ impl Union {
         for (place, layer) in lowers.iter().enumerate() {
             lower.push(LowerRef::adopt(layer, place, layer.root()?.node));
         }
+        let merged = lowers.len();
+        lowers.append(&mut options.data_lowers);
+        let mut data_roots = Vec::new();
+        for (place, layer) in lowers.iter().enumerate().skip(merged) {
+            data_roots.push(LowerRef::adopt(layer, place, layer.root()?.node));
+        }
         let root = Arc::new(Node::root(lower.into(), upper.is_some()));
         let device = upper.as_ref().map(Upper::device).transpose()?;
         let union = Self {
             host_fs: HostFs::new(device, &lowers),
             lowers,
+            data_roots,
             upper,
             options,
             nodes: NodeTable::new(Arc::clone(&root)),

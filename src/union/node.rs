@@ -98,6 +98,8 @@ pub(super) struct State {
     pub names: Vec<Link>,
     /// Whether its last known name was removed.
     pub removed: bool,
+    /// The name in the index of links that the upper object has besides.
+    pub index: Option<NameBuf>,
     /// An upper object without a known name: an `O_PATH` descriptor, which also keeps its number
     /// from being used again.
     pub held: Option<Arc<OwnedFd>>,
@@ -183,6 +185,11 @@ impl Node {
         self.state.lock().removed
     }
 
+    /// The upper object's name in the index of links.
+    pub(super) fn index_entry(&self) -> Option<NameBuf> {
+        self.state.lock().index.clone()
+    }
+
     pub(super) fn is_root(&self) -> bool {
         self.id == NodeId::ROOT
     }
@@ -232,6 +239,7 @@ pub(super) struct Identity {
     pub lower: Box<[LowerRef]>,
     pub upper: bool,
     pub metacopy: bool,
+    pub index: Option<NameBuf>,
 }
 
 struct Known {
@@ -303,6 +311,7 @@ impl NodeTable {
         let state = State {
             upper: found.upper,
             metacopy: found.metacopy,
+            index: found.index,
             ..State::default()
         };
         let node = Arc::new(Node {

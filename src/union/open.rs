@@ -70,7 +70,7 @@ impl Union {
             self.copy_up(node, data)?;
         }
         if !node.has_upper_data() {
-            let lower = self.top_lower(node)?;
+            let lower = self.data_lower(node)?;
             let contents = lower.layer().open(lower.node())?;
             return Ok(Opened {
                 contents,

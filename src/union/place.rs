@@ -15,7 +15,13 @@ impl Union {
         if node.is_root() {
             return Ok(Place::Held(self.dir_fd(node)?));
         }
-        let (link, held) = node.with_state(|s| (s.names.first().cloned(), s.held.clone()));
+        let (index, link, held) =
+            node.with_state(|s| (s.index.clone(), s.names.first().cloned(), s.held.clone()));
+        if let (Some(entry), Some(upper)) = (index, &self.upper)
+            && let Some(index) = upper.link_index()
+        {
+            return Ok(index.place(&entry));
+        }
         match (link, held) {
             (Some(link), _) => Ok(Place::Named(self.dir_fd(&link.parent)?, link.name)),
             (None, Some(held)) => Ok(Place::Held(held)),

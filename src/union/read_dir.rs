@@ -1,15 +1,16 @@
-//! Directory listings: a snapshot per opened directory, so that cursors stay right while entries
-//! come and go.
+//! Directory listings: a snapshot per opened directory, in the order of the entries' cursors. A
+//! cursor follows from the name alone, so that it stays right while entries come and go, in every
+//! listing: the kernel may go on in another one than it began with, when its own cache of the
+//! directory was dropped on the way.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustix::fs::AtFlags;
 
-use super::upper::is_whiteout;
-use super::{Ino, Node, Union};
-use crate::error::Result;
-use crate::layer::place::stat_from;
+use super::{Ino, Node, Union, Upper};
+use crate::error::{Errno, Result};
+use crate::layer::place::{Place, stat_from};
 use crate::name::Name;
 use crate::stat::FileType;
 
@@ -23,10 +24,27 @@ pub struct DirList {
 
 #[derive(Debug)]
 struct Item {
-    /// End of the name in `names`; it starts where the one before ends.
-    end: u32,
+    cursor: u64,
+    /// Where the name is in `names`.
+    start: u32,
+    len: u16,
     kind: FileType,
     ino: Option<Ino>,
+}
+
+/// Cursors start above this; what is below is for `.` and `..`.
+const FIRST: u64 = 16;
+
+/// A name's cursor: the same in every listing. Positive as a signed number, which telldir(3) gives.
+fn cursor(name: &[u8]) -> u64 {
+    // FNV-1a, then mixed so that every bit counts: names in a directory differ in a few digits.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in name {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash ^= hash >> 32;
+    (hash >> 1).max(FIRST)
 }
 
 /// One entry of a listing.
@@ -38,6 +56,8 @@ pub struct DirEntry<'a> {
     pub kind: FileType,
     /// The number; `None` where it takes a look at the object ([`Union::entry_ino`]).
     pub ino: Option<Ino>,
+    /// What a listing goes on after ([`DirList::after`]).
+    pub cursor: u64,
 }
 
 impl DirList {
@@ -57,16 +77,20 @@ impl DirList {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<DirEntry<'_>> {
         let item = self.items.get(index)?;
-        let start = match index.checked_sub(1) {
-            Some(before) => self.items.get(before)?.end,
-            None => 0,
-        };
-        let name = self.names.get(start as usize..item.end as usize)?;
+        let start = item.start as usize;
+        let name = self.names.get(start..start + usize::from(item.len))?;
         Some(DirEntry {
             name: Name::from_bytes(name).ok()?,
             kind: item.kind,
             ino: item.ino,
+            cursor: item.cursor,
         })
+    }
+
+    /// The place of the first entry behind a cursor, which may be one of an entry that is gone.
+    #[must_use]
+    pub fn after(&self, cursor: u64) -> usize {
+        self.items.partition_point(|item| item.cursor <= cursor)
     }
 
     /// All entries.
@@ -75,10 +99,34 @@ impl DirList {
     }
 
     fn push(&mut self, name: &Name, kind: FileType, ino: Option<Ino>) -> Result<()> {
-        self.names.extend_from_slice(name.as_bytes());
-        let end = u32::try_from(self.names.len()).map_err(|_| crate::error::Errno::EOVERFLOW)?;
-        self.items.push(Item { end, kind, ino });
+        let start = u32::try_from(self.names.len()).map_err(|_| Errno::EOVERFLOW)?;
+        let name = name.as_bytes();
+        self.names.extend_from_slice(name);
+        self.items.push(Item {
+            cursor: cursor(name),
+            start,
+            len: u16::try_from(name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
+            kind,
+            ino,
+        });
         Ok(())
+    }
+
+    /// Puts the entries into the order of their cursors; of two names with one cursor the second
+    /// gets the next.
+    fn sort(&mut self) {
+        let names = &self.names;
+        let name = |item: &Item| {
+            let start = item.start as usize;
+            names.get(start..start + usize::from(item.len))
+        };
+        self.items
+            .sort_unstable_by(|a, b| a.cursor.cmp(&b.cursor).then_with(|| name(a).cmp(&name(b))));
+        let mut last = 0;
+        for item in &mut self.items {
+            item.cursor = item.cursor.max(last + 1);
+            last = item.cursor;
+        }
     }
 }
 
@@ -95,7 +143,7 @@ impl Union {
     /// The tree lock is held.
     pub(super) fn list(&self, node: &Arc<Node>) -> Result<DirList> {
         if !node.is_dir() {
-            return Err(crate::error::Errno::ENOTDIR.into());
+            return Err(Errno::ENOTDIR.into());
         }
         let mut list = DirList::default();
         if node.is_removed() {
@@ -103,8 +151,8 @@ impl Union {
         }
         let mut seen: HashSet<Box<[u8]>> = HashSet::new();
         let several = node.lower().len() + usize::from(node.has_upper()) > 1;
-        if node.has_upper() {
-            self.list_upper(node, &mut list, &mut seen, several)?;
+        if let Some(upper) = self.upper.as_ref().filter(|_| node.has_upper()) {
+            self.list_upper(upper, node, &mut list, &mut seen, several)?;
         }
         for lower in node.lower() {
             let layer = lower.layer();
@@ -127,11 +175,13 @@ impl Union {
                 }
             })?;
         }
+        list.sort();
         Ok(list)
     }
 
     fn list_upper(
         &self,
+        upper: &Upper,
         node: &Arc<Node>,
         list: &mut DirList,
         seen: &mut HashSet<Box<[u8]>>,
@@ -149,7 +199,8 @@ impl Union {
                 _ => {
                     let flags = AtFlags::SYMLINK_NOFOLLOW;
                     let stat = stat_from(&rustix::fs::statat(&dir, name.as_os_str(), flags)?)?;
-                    if is_whiteout(&stat) {
+                    let place = Place::Named(Arc::clone(&dir), name.into());
+                    if upper.is_whiteout(&place, &stat)? {
                         return Ok(());
                     }
                     stat.kind

@@ -26,6 +26,7 @@ impl Union {
         }
         self.keep_other_names(&found.node)?;
         let _tree = self.tree.read();
+        self.name_up(&found.node, parent, name)?;
         let dir = self.dir_up(parent)?;
         let whiteout = self.lower_has(parent, name)?;
         let mut held = None;
@@ -40,7 +41,7 @@ impl Union {
             upper.add_whiteout(&dir, name.as_os_str())?;
         }
         found.node.drop_name(parent, name, held);
-        Ok(())
+        self.leave_index(&found.node)
     }
 
     /// Removes an empty directory.
@@ -76,7 +77,7 @@ impl Union {
     pub(super) fn keep_other_names(&self, node: &Arc<Node>) -> Result<()> {
         if !node.has_upper() {
             let lower = self.top_lower(node)?;
-            if lower.layer().stat(lower.node())?.nlink > 1 {
+            if lower.layer().stat(lower.node())?.nlink > 1 && self.keeps_links(lower) {
                 self.copy_up(node, Data::Attributes)?;
             }
         }

@@ -1,4 +1,4 @@
-//! Rename: plain, NOREPLACE and EXCHANGE.
+//! Rename: plain, NOREPLACE, EXCHANGE and WHITEOUT.
 //!
 //! A directory with lower parts moves by a redirect (overlayfs.rst, "redirect_dir"): its upper part
 //! is renamed and remembers where the lower parts are. Files are copied up and renamed.
@@ -11,7 +11,7 @@ use rustix::io::Errno as RawErrno;
 
 use super::copy_up::Data;
 use super::upper::UpperEntry;
-use super::{Found, LowerRef, Node, Union, Upper};
+use super::{Caller, Found, LowerRef, Node, RedirectDir, Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::layer::format::Mark;
 use crate::layer::{Entry, Layer, LayerNode};
@@ -26,6 +26,8 @@ pub enum RenameFlags {
     NoReplace,
     /// The two change places.
     Exchange,
+    /// As `Replace`, and the character device 0:0, made by this caller, takes the old name.
+    Whiteout(Caller),
 }
 
 /// One side of a rename.
@@ -61,8 +63,20 @@ impl Union {
             (Some(_), RenameFlags::NoReplace) => return Err(Error::new(Errno::EEXIST)),
             (None, RenameFlags::Exchange) => return Err(Error::new(Errno::ENOENT)),
             (Some(to), _) if to.node.id() == from.node.id() => return Ok(()),
-            (Some(to), RenameFlags::Replace) => check_types(&from, to)?,
+            (Some(to), RenameFlags::Replace | RenameFlags::Whiteout(_)) => check_types(&from, to)?,
             _ => {}
+        }
+        for moved in [
+            Some(&from),
+            to.as_ref().filter(|_| flags == RenameFlags::Exchange),
+        ] {
+            if let Some(moved) = moved
+                && moved.is_dir()
+                && !moved.node.lower().is_empty()
+                && self.options.redirect != RedirectDir::On
+            {
+                return Err(Error::new(Errno::EXDEV));
+            }
         }
         self.prepare(&from.node)?;
         match (&to, flags) {
@@ -72,13 +86,23 @@ impl Union {
         }
         let _tree = self.tree.write();
         let (old, new) = (self.side(parent, name)?, self.side(new_parent, new_name)?);
+        self.name_up(&from.node, parent, name)?;
+        if let Some(to) = &to {
+            self.name_up(&to.node, new_parent, new_name)?;
+        }
         self.settle(upper, &from.node, &new)?;
         match (to, flags) {
             (Some(to), RenameFlags::Exchange) => {
                 self.settle(upper, &to.node, &old)?;
                 self.exchange(&from.node, &to.node, &old, &new)
             }
-            (to, _) => self.replace(upper, &from.node, to.map(|t| t.node), &old, &new),
+            (to, flags) => {
+                self.replace(upper, &from.node, to.map(|t| t.node), &old, &new)?;
+                match flags {
+                    RenameFlags::Whiteout(caller) => self.leave_device(parent, name, caller),
+                    _ => Ok(()),
+                }
+            }
         }
     }
 
@@ -103,7 +127,10 @@ impl Union {
 
     fn copy_up_linked(&self, dir: &Arc<Node>) -> Result<()> {
         for lower in dir.lower() {
-            if has_linked(lower.layer(), lower.node())? {
+            // A directory layer's files are found by their handles, wherever they are.
+            if lower.layer().stable_id(lower.node()).is_some()
+                && has_linked(lower.layer(), lower.node())?
+            {
                 return self.copy_up_linked_below(dir);
             }
         }
@@ -223,6 +250,7 @@ impl Union {
         if let Some(to) = to {
             self.dir_fds.remove(to.id());
             to.drop_name(new.parent, new.name, held);
+            self.leave_index(&to)?;
         }
         move_name(from, old, new);
         Ok(())

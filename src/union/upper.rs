@@ -4,16 +4,18 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::fs::{
     AtFlags, FileType as RawType, FlockOperation, Mode, OFlags, RenameFlags as RawRename,
+    XattrFlags,
 };
 use rustix::io::Errno as RawErrno;
 
+use super::linked::LinkIndex;
 use crate::error::{Errno, Error, Result};
 use crate::layer::Marks;
-use crate::layer::format::MarkSpace;
+use crate::layer::format::{Mark, MarkSpace};
 use crate::layer::place::{Place, open_beneath, stat_from};
 use crate::name::Name;
 use crate::stat::{FileType, Stat};
@@ -35,6 +37,10 @@ pub struct Upper {
     /// Whether copied-up data may be lost in a crash (`volatile`).
     volatile: bool,
     next_temp: AtomicU64,
+    /// Whether some character devices 0:0 are devices.
+    devices: AtomicBool,
+    /// Files of directory layers that have several names, once copied up.
+    links: Option<LinkIndex>,
     /// Whether `work/whiteout`, of which all whiteouts are hard links, has been made.
     whiteout: Mutex<bool>,
 }
@@ -90,14 +96,44 @@ impl Upper {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(upper, flags, Mode::empty())
             .map_err(|e| Error::from(e).context(upper.display()))?;
+        let root = Arc::new(root);
+        let mark = Place::Held(Arc::clone(&root)).xattr(&space.name(Mark::Device));
         Ok(Self {
-            root: Arc::new(root),
+            devices: AtomicBool::new(mark.is_ok_and(|m| m.is_some())),
+            root,
             work: None,
             space,
             volatile: false,
             next_temp: AtomicU64::new(0),
+            links: None,
             whiteout: Mutex::new(false),
         })
+    }
+
+    /// Keeps hard links of directory layers over copy-up, by overlayfs's `index` in the work
+    /// directory. For looking only, an index that is there is read.
+    ///
+    /// # Errors
+    /// What making and reading it reports.
+    pub fn with_link_index(mut self, work: &Path) -> Result<Self> {
+        let path = work.join("index");
+        if !self.is_read_only() {
+            match rustix::fs::mkdir(&path, Mode::RWXU) {
+                Ok(()) | Err(RawErrno::EXIST) => {}
+                Err(e) => return Err(Error::from(e).context(path.display())),
+            }
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(dir) => self.links = Some(LinkIndex::new(dir)?),
+            Err(RawErrno::NOENT) if self.is_read_only() => {}
+            Err(e) => return Err(Error::from(e).context(path.display())),
+        }
+        Ok(self)
+    }
+
+    pub(super) fn link_index(&self) -> Option<&LinkIndex> {
+        self.links.as_ref()
     }
 
     /// Whether this upper was opened for looking only.
@@ -140,11 +176,36 @@ impl Upper {
             Err(e) => return Err(e.into()),
         };
         let stat = stat_from(&st)?;
-        if is_whiteout(&stat) {
+        let place = Place::Named(Arc::clone(dir), name.into());
+        if self.is_whiteout(&place, &stat)? {
             return Ok(Some(UpperEntry::Whiteout));
         }
-        let marks = Place::Named(Arc::clone(dir), name.into()).marks(self.space)?;
+        let marks = place.marks(self.space)?;
         Ok(Some(UpperEntry::Node { stat, marks }))
+    }
+
+    /// A character device 0:0 is a whiteout unless a mark says that it is a device.
+    pub(super) fn is_whiteout(&self, place: &Place, stat: &Stat) -> Result<bool> {
+        if !is_null_device(stat) {
+            return Ok(false);
+        }
+        let marked = self.devices.load(Ordering::Relaxed)
+            && place.xattr(&self.space.name(Mark::Device))?.is_some();
+        Ok(!marked)
+    }
+
+    /// Marks a character device 0:0, under construction in `work`, as a device.
+    ///
+    /// # Errors
+    /// `EPERM` where marks are `user.*` attributes, which devices can't have.
+    pub(super) fn mark_device(&self, place: &Place) -> Result<()> {
+        let mark = self.space.name(Mark::Device);
+        if !self.devices.load(Ordering::Relaxed) {
+            let root = Place::Held(self.root());
+            root.set_xattr(&mark, b"y", XattrFlags::empty())?;
+            self.devices.store(true, Ordering::Relaxed);
+        }
+        place.set_xattr(&mark, b"y", XattrFlags::empty())
     }
 
     /// Puts a whiteout where nothing is.
@@ -212,8 +273,8 @@ impl Upper {
     }
 }
 
-/// A whiteout is a character device with number 0:0.
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
+/// On disk a whiteout is a character device with number 0:0.
+pub(super) fn is_null_device(stat: &Stat) -> bool {
     stat.kind == FileType::CharDevice && stat.rdev == 0
 }
 

@@ -130,14 +130,25 @@ impl Strata {
 
     /// `strata mount OPTIONS SOURCE` on a new directory; unmounted on drop.
     pub fn mount(&self, options: &[&str], source: &str) -> Mounted<'_> {
+        let mut arguments = options.to_vec();
+        arguments.push(source);
+        self.mount_with(&arguments)
+    }
+
+    /// `strata mount -o OPTIONS` of directories, on a new directory; unmounted on drop.
+    pub fn mount_directories(&self, options: &str) -> Mounted<'_> {
+        self.mount_with(&["-o", options])
+    }
+
+    fn mount_with(&self, before: &[&str]) -> Mounted<'_> {
         let point = tempfile::Builder::new()
             .prefix("mount-")
             .tempdir_in(&self.scratch)
             .unwrap()
             .keep();
         let mut arguments: Vec<OsString> = vec!["mount".into()];
-        arguments.extend(options.iter().map(OsString::from));
-        arguments.extend([source.into(), point.clone().into()]);
+        arguments.extend(before.iter().map(OsString::from));
+        arguments.push(point.clone().into());
         let printed = self.ok(&arguments);
         let mounted = Mounted {
             strata: self,
@@ -215,12 +226,29 @@ impl Mounted<'_> {
 
     /// `strata umount`, which must succeed and leave nothing mounted.
     pub fn unmount(self) {
-        self.strata.ok(&["umount".as_ref(), self.point.as_os_str()]);
+        let umount = || {
+            let arguments = ["umount".as_ref(), self.point.as_os_str()];
+            self.strata.run(&arguments)
+        };
+        until_free(umount).success();
         assert!(
             !is_mounted(&self.point),
             "still mounted after strata umount"
         );
     }
+}
+
+/// Tries again for a moment what a mount refuses because it is busy: a process that another test is
+/// just starting has all files of this one open until it becomes what it is to be.
+pub fn until_free(attempt: impl Fn() -> Said) -> Said {
+    for _ in 0..200 {
+        let said = attempt();
+        if said.ok || !(said.err.contains("busy") || said.err.contains("in use")) {
+            return said;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    attempt()
 }
 
 impl Drop for Mounted<'_> {

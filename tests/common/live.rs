@@ -45,7 +45,9 @@ impl Live {
     /// One lower layer and an upper. `dir` is from [`dirs`].
     pub fn over(dir: TempDir, lower: Arc<dyn Layer>) -> Live {
         let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
-        let upper = Upper::open(&upper, &work, MarkSpace::Trusted, true).unwrap();
+        let upper = Upper::open(&upper, &work, MarkSpace::Trusted, true)
+            .and_then(|upper| upper.with_link_index(&work))
+            .unwrap();
         let options = UnionOptions {
             metacopy: true,
             ..UnionOptions::default()
