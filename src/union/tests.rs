@@ -114,6 +114,10 @@ impl Stack {
     }
 }
 
+fn layer_of(s: &Stack, name: &str) -> Arc<dyn Layer> {
+    Arc::new(DirLayer::open(&s.dir.path().join(name), DirForms::default()).unwrap())
+}
+
 fn name(n: &str) -> &Name {
     Name::new(n).unwrap()
 }
@@ -438,4 +442,56 @@ fn attributes_change_without_a_copy_of_the_data() {
     let text = s.read("f");
     assert!(text.starts_with("startzz") && text.len() == 300_000);
     assert_eq!(s.union.getattr(&s.find("f")).unwrap().perm, 0o600);
+}
+
+#[test]
+fn data_only_layers_are_seen_through_redirects_alone() {
+    if !root_only() {
+        return;
+    }
+    let s = Stack::new(
+        "mkdir -p data/d; echo 'the data' >data/d/blob; truncate -s 9 top/f; echo x >bottom/g
+         setfattr -n trusted.overlay.metacopy top/f
+         setfattr -n trusted.overlay.redirect -v /d/blob top/f",
+    );
+    let options = UnionOptions {
+        data_lowers: vec![layer_of(&s, "data")],
+        ..UnionOptions::default()
+    };
+    let lowers = vec![layer_of(&s, "top"), layer_of(&s, "bottom")];
+    let union = Union::new(lowers, None, options).unwrap();
+    let s = Stack { dir: s.dir, union };
+    assert_eq!(s.names(""), ["f", "g"]);
+    assert_eq!(s.read("f"), "the data\n");
+    let options = UnionOptions {
+        redirect: RedirectDir::NoFollow,
+        ..UnionOptions::default()
+    };
+    let without = Union::new(vec![layer_of(&s, "top")], None, options).unwrap();
+    let gone = without.lookup(&without.root(), name("f")).unwrap_err();
+    assert_eq!(gone.errno(), Errno::EIO);
+}
+
+#[test]
+fn without_redirects_lower_directories_do_not_move() {
+    if !root_only() {
+        return;
+    }
+    let s = Stack::new("mkdir bottom/d");
+    let lowers = vec![layer_of(&s, "bottom")];
+    let (upper, work) = (s.dir.path().join("upper2"), s.dir.path().join("work2"));
+    std::fs::create_dir(&upper).unwrap();
+    std::fs::create_dir(&work).unwrap();
+    let upper = Upper::open(&upper, &work, MarkSpace::Trusted, true).unwrap();
+    let options = UnionOptions {
+        redirect: RedirectDir::Follow,
+        ..UnionOptions::default()
+    };
+    let union = Union::new(lowers, Some(upper), options).unwrap();
+    let root = union.root();
+    let rename = |from, to| union.rename(&root, name(from), &root, name(to), RenameFlags::Replace);
+    assert_eq!(rename("d", "e").unwrap_err().errno(), Errno::EXDEV);
+    let caller = Caller::default();
+    union.mkdir(&root, name("new"), 0o755, caller).unwrap();
+    rename("new", "newer").unwrap();
 }

@@ -12,3 +12,4 @@ mod common;
 mod daemon;
 mod differential;
 mod fuse;
+mod links;
