@@ -71,6 +71,10 @@ pub struct NodeEntry {
 
 /// What a layer has under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack; an allocation for each lookup would cost more"
+)]
 pub enum Entry {
     /// The name is removed: lower layers' objects of that name are hidden.
     Whiteout,
