@@ -26,6 +26,9 @@ macro_rules! step_try {
 }
 pub(super) use step_try;
 
+/// The attribute whose change takes setgid from a file of a strange group.
+const ACCESS_ACL: &str = "system.posix_acl_access";
+
 impl<I: Send + Sync + 'static> Server<I> {
     fn target(&self, parent: NodeId, name: &OsStr) -> Result<Target> {
         Ok((self.union.get(parent)?, owned(name)?))
@@ -162,11 +165,16 @@ impl<I: Send + Sync + 'static> Server<I> {
         name: &OsStr,
         value: &[u8],
         flags: i32,
+        caller: Caller,
     ) -> Step<()> {
         let node = step_try!(self.union.get(node));
         let (name, value) = (name.to_os_string(), value.to_vec());
         self.change(attribute_cost(&node), &(), move |server, ()| {
-            server.union.set_xattr(&node, &name, &value, flags)
+            server.union.set_xattr(&node, &name, &value, flags)?;
+            if name == ACCESS_ACL {
+                server.union.clear_setgid(&node, caller)?;
+            }
+            Ok(())
         })
     }
 

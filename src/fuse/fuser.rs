@@ -405,7 +405,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         node: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -414,7 +414,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         self.answer("setxattr", reply, |s| {
-            s.setxattr(id(node), name, value, flags)
+            s.setxattr(id(node), name, value, flags, caller(request, 0))
         });
     }
 

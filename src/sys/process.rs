@@ -98,3 +98,11 @@ pub fn raise_file_limit() {
         log::debug!("raise the limit of open files: {e}");
     }
 }
+/// A process's supplementary groups; none when it is gone or out of sight.
+#[must_use]
+pub fn groups_of(pid: u32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("Groups:"));
+    let groups = line.unwrap_or_default().split_whitespace();
+    groups.filter_map(|g| g.parse().ok()).collect()
+}

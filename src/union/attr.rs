@@ -160,6 +160,28 @@ impl Union {
         self.stat_of(node)
     }
 
+    /// Clears setgid after a change of the access ACL by somebody who is not of the file's group
+    /// (chmod(2), "S_ISGID").
+    ///
+    /// # Errors
+    /// What the upper's file system reports.
+    pub fn clear_setgid(&self, node: &Node, caller: Caller) -> Result<()> {
+        if caller.uid == 0 || !node.has_upper() {
+            return Ok(());
+        }
+        let _tree = self.tree.read();
+        let place = self.place(node)?;
+        let stat = place.stat()?;
+        let strange = || {
+            stat.gid != caller.gid
+                && !crate::sys::process::groups_of(caller.pid).contains(&stat.gid)
+        };
+        if stat.perm & libc::S_ISGID != 0 && strange() {
+            place.chmod(stat.perm & !libc::S_ISGID)?;
+        }
+        Ok(())
+    }
+
     /// The file system's figures: the upper's, else those of the directory given for it.
     ///
     /// # Errors

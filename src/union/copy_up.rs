@@ -34,6 +34,9 @@ pub(super) enum Data {
     Attributes,
 }
 
+/// The attribute of file capabilities.
+const CAPABILITIES: &str = "security.capability";
+
 /// An object under construction.
 enum Temp {
     Nameless(File),
@@ -111,9 +114,14 @@ impl Union {
             (place, file)
         };
         let times = times_of(&place.stat()?);
+        // Who writes as root keeps setuid, but not capabilities.
+        let capabilities = place.xattr(CAPABILITIES.as_ref())?;
         file.set_len(0)?;
         if data == Data::All {
             copy_data(&lower.layer().open(lower.node())?, &file, stat.size)?;
+        }
+        if let Some(value) = capabilities {
+            place.set_xattr(CAPABILITIES.as_ref(), &value, XattrFlags::empty())?;
         }
         rustix::fs::futimens(&file, &times)?;
         if !upper.volatile() {
@@ -136,6 +144,10 @@ impl Union {
         let temp = make_temp(upper, lower, stat)?;
         let finish = || -> Result<()> {
             let place = temp.place(upper)?;
+            // The length first: setting it clears capabilities.
+            if data == Data::Attributes {
+                temp.file(&place)?.set_len(stat.size)?;
+            }
             if stat.kind == FileType::Regular && data == Data::All && stat.size > 0 {
                 copy_data(
                     &source.layer().open(source.node())?,
@@ -148,7 +160,8 @@ impl Union {
                 upper.mark_device(&place)?;
             }
             if data == Data::Attributes {
-                return mark_metacopy(upper, &place, &temp.file(&place)?, stat);
+                let mark = upper.space().name(Mark::Metacopy);
+                return place.set_xattr(&mark, b"", XattrFlags::empty());
             }
             if stat.kind == FileType::Regular && !upper.volatile() {
                 temp.file(&place)?.sync_all()?;
@@ -492,16 +505,6 @@ fn make_temp(upper: &Upper, lower: &LowerRef, stat: &Stat) -> Result<Temp> {
         }
     }
     Ok(Temp::Named(Name::new(&name)?.into()))
-}
-
-/// Makes a copy without data: its length, and the mark.
-fn mark_metacopy(upper: &Upper, place: &Place, file: &File, stat: &Stat) -> Result<()> {
-    let mark = upper.space().name(Mark::Metacopy);
-    rustix::fs::fsetxattr(file, &mark, b"", XattrFlags::empty())?;
-    file.set_len(stat.size)?;
-    // Truncation has set the times, and cleared setuid.
-    place.chmod(stat.perm)?;
-    place.set_times(&times_of(stat))
 }
 
 /// Sets an attribute on a copy; those that the upper's file system can't have are lost with a word.

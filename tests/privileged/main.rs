@@ -13,3 +13,4 @@ mod daemon;
 mod differential;
 mod fuse;
 mod links;
+mod semantics;
