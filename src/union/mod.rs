@@ -17,6 +17,7 @@
 //! Two operations that change the same directory are kept apart by the kernel, which holds the
 //! directory's `i_rwsem`; what remains (aliases in other directories) is safe by the atomicity of
 //! the system calls below, each of which fails when its premise has gone.
+#![doc = include_str!("SEMANTICS.md")]
 
 mod attr;
 mod copy_up;

@@ -357,7 +357,7 @@ fn figures_of_the_file_system_are_the_uppers() {
     let live = live!("semantics::figures_of_the_file_system_are_the_uppers", "");
     let (a, b) = (
         rustix::fs::statvfs(&live.point).unwrap(),
-        rustix::fs::statvfs(&live.dir.path().join("upper")).unwrap(),
+        rustix::fs::statvfs(live.dir.path().join("upper")).unwrap(),
     );
     assert_eq!(
         (a.f_blocks, a.f_files, a.f_namemax),
