@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use self::sides::{Overlay, make_archive, make_lower, make_lowers};
-use self::steps::{Random, Slots, Step};
+use self::steps::{Act, Random, Slots, Step};
 use crate::common::cli::{self, Mounted, Strata};
 use crate::common::tree::{self, Tree};
 
@@ -119,7 +119,7 @@ impl Bench {
         self.strata.mount_directories(&options)
     }
 
-    fn run(&self, steps: &[Step]) -> Result<(), Difference> {
+    fn run(&self, steps: &[Act]) -> Result<(), Difference> {
         let dir = tempfile::tempdir_in(&self.strata.scratch).unwrap();
         let (theirs, mine) = (dir.path().join("theirs"), dir.path().join("mine"));
         let upper = theirs.join("upper");
@@ -131,7 +131,7 @@ impl Bench {
         let mut ours = self.mount(&mine, &name, true);
         let mut open = (Slots::new(), Slots::new());
         for (n, step) in steps.iter().enumerate() {
-            if let Step::Remount = step {
+            if let Step::Remount = step.step {
                 open = (Slots::new(), Slots::new());
                 kernel.unmount();
                 kernel.mount();
@@ -143,7 +143,7 @@ impl Bench {
             let mine = step.run(&ours.point, &mut open.1);
             if theirs != mine {
                 return Err(Difference(format!(
-                    "step {n} {step:?}: kernel {theirs:?}, strata {mine:?}"
+                    "step {n}, {step}: kernel {theirs:?}, strata {mine:?}"
                 )));
             }
         }
@@ -214,7 +214,7 @@ impl Bench {
     }
 
     /// The smallest part of a failing sequence that still fails, with what it says.
-    fn shrink(&self, mut steps: Vec<Step>, mut why: Difference) -> (Vec<Step>, Difference) {
+    fn shrink(&self, mut steps: Vec<Act>, mut why: Difference) -> (Vec<Act>, Difference) {
         let mut chunk = steps.len() / 2;
         while chunk > 0 {
             let mut at = 0;
@@ -255,12 +255,13 @@ fn compare_sequences(over: Over) {
     for seed in first..first + setting("STRATA_SEQUENCES", 60) {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let length = 5 + random.below(45);
-        let steps: Vec<_> = (0..length).map(|_| Step::random(&mut random)).collect();
+        let steps: Vec<_> = (0..length).map(|_| Act::random(&mut random)).collect();
         if let Err(why) = bench.run(&steps) {
             let (steps, why) = bench.shrink(steps, why);
-            let script: Vec<_> = steps.iter().map(|s| format!("  {s:?}")).collect();
+            let script: Vec<_> = steps.iter().map(|s| s.to_string()).collect();
             panic!(
-                "seed {seed}: {why:?}\nthe shortest sequence:\n{}",
+                "seed {seed}: {why:?}\nthe shortest sequence, for python3 in a mount:\n{}\n{}",
+                steps::PRELUDE,
                 script.join("\n")
             );
         }

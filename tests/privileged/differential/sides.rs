@@ -17,7 +17,7 @@ pub fn make_lower(lower: &Path) {
         head -c 100000 /dev/zero | tr '\0' x >a/g
         ln a/f b/h; ln a/f h; ln a/b/c/f a/b/f
         ln -s ../f a/h; ln -s nowhere d/g; mkfifo c/f
-        chmod 2775 b; chmod 1777 c; chmod 4755 f; chown 1:2 a/g; chown 3:4 d
+        chmod 777 . a/b d; chmod 2775 b; chmod 1777 c; chown 1000:1000 a/d f g; chmod 4755 f; chown 1:2 a/g; chown 3:4 d
         setfattr -n user.one -v lower a/f; setfattr -n user.two -v dir a
         touch -d @1500000000.5 a/f f; touch -h -d @1400000000 a/h a/b/c d b/g
     "#;
@@ -65,7 +65,7 @@ pub fn make_lowers(top: &Path, bottom: &Path) {
         set -e
         mkdir -p a/b b c/d; printf 'from the top' >a/b/f; mknod a/g c 0 0; mknod g c 0 0
         setfattr -n trusted.overlay.opaque -v y c; printf x >c/d/g; ln c/d/g c/h; ln c/d/g b/d
-        printf top >d; ln -s a/b f.link; setfattr -n user.two -v top b
+        chmod 777 . b; printf top >d; ln -s a/b f.link; setfattr -n user.two -v top b
     "#;
     cli::said(Command::new("sh").arg("-c").arg(script).current_dir(top)).success();
 }

@@ -137,6 +137,120 @@ pub enum Step {
     Remount,
 }
 
+/// A step, and who does it.
+#[derive(Debug, Clone)]
+pub struct Act {
+    pub step: Step,
+    /// 0 or an ordinary user's.
+    pub uid: u32,
+}
+
+impl Act {
+    pub fn random(r: &mut Random) -> Act {
+        Act {
+            step: Step::random(r),
+            uid: r.pick(&[0, 0, 0, 1000]),
+        }
+    }
+
+    /// Carries the step out below `root`, in a thread of its own that is the user.
+    pub fn run(&self, root: &Path, slots: &mut Slots) -> Result<String, Errno> {
+        if self.uid == 0 {
+            return self.step.run(root, slots);
+        }
+        std::thread::scope(|scope| {
+            let act = scope.spawn(|| {
+                use rustix::process::{Gid, Uid};
+                let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.uid));
+                rustix::thread::set_thread_groups(&[]).unwrap();
+                rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+                rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+                self.step.run(root, slots)
+            });
+            act.join().unwrap()
+        })
+    }
+}
+
+/// What the lines of a printed sequence need.
+pub const PRELUDE: &str = "import os, sys
+slots = {}
+def put(fd, at, n): os.pwrite(fd, (b'strata!' * (n // 7 + 1))[:n], at)
+def act(uid, call):
+    pid = os.fork()
+    if pid == 0:
+        if uid: os.setgroups([]); os.setgid(uid); os.setuid(uid)
+        try: call()
+        except OSError as e: print(e)
+        os._exit(0)
+    os.waitpid(pid, 0)";
+
+impl std::fmt::Display for Act {
+    /// The step as a line of Python. (What goes through an open file is done by root there.)
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let call = match &self.step {
+            Step::Create { path, mode, data } => format!(
+                "put(os.open({path:?}, os.O_CREAT|os.O_EXCL|os.O_WRONLY, 0o{mode:o}), 0, {data})"
+            ),
+            Step::Write {
+                path,
+                at,
+                data,
+                trunc,
+            } => {
+                let trunc = if *trunc { "|os.O_TRUNC" } else { "" };
+                format!(
+                    "put(os.open({path:?}, os.O_WRONLY|os.O_NOFOLLOW|os.O_NONBLOCK{trunc}), {at}, {data})"
+                )
+            }
+            Step::Truncate { path, size } => {
+                format!("os.truncate({path:?}, {size})")
+            }
+            Step::Mkdir { path, mode } => format!("os.mkdir({path:?}, 0o{mode:o})"),
+            Step::Mknod { path } => format!("os.mkfifo({path:?}, 0o640)"),
+            Step::Symlink { path, target } => format!("os.symlink({target:?}, {path:?})"),
+            Step::Link { from, to } => format!("os.link({from:?}, {to:?}, follow_symlinks=False)"),
+            Step::Unlink { path } => format!("os.unlink({path:?})"),
+            Step::Rmdir { path } => format!("os.rmdir({path:?})"),
+            Step::Rename { from, to, flags: 0 } => format!("os.rename({from:?}, {to:?})"),
+            Step::Rename { from, to, flags } => {
+                format!("os.system('renameat2 flags {flags}: {from} {to}')")
+            }
+            Step::Chmod { path, mode } => format!("os.chmod({path:?}, 0o{mode:o})"),
+            Step::Chown { path, uid, gid } => format!("os.lchown({path:?}, {uid}, {gid})"),
+            Step::Times { path, sec, nsec } => {
+                let ns = i128::from(*sec) * 1_000_000_000 + i128::from(*nsec);
+                format!("os.utime({path:?}, ns=({ns}, {ns}), follow_symlinks=False)")
+            }
+            Step::SetXattr { path, name, len } => {
+                format!("os.setxattr({path:?}, {name:?}, b'v'*{len}, follow_symlinks=False)")
+            }
+            Step::RemoveXattr { path, name } => {
+                format!("os.removexattr({path:?}, {name:?}, follow_symlinks=False)")
+            }
+            Step::List { path } => format!("print(sorted(os.listdir({path:?})))"),
+            Step::Stat { path } => format!("print(os.lstat({path:?}))"),
+            Step::ReadLink { path } => format!("print(os.readlink({path:?}))"),
+            Step::Read { path } => format!("print(len(open({path:?}, 'rb').read()))"),
+            Step::Open { slot, path } => {
+                return write!(
+                    f,
+                    "slots[{slot}] = os.open({path:?}, os.O_RDWR|os.O_NOFOLLOW)"
+                );
+            }
+            Step::WriteOpen { slot, at, data } => {
+                return write!(f, "put(slots[{slot}], {at}, {data})");
+            }
+            Step::TruncateOpen { slot, size } => {
+                return write!(f, "os.ftruncate(slots[{slot}], {size})");
+            }
+            Step::LookOpen { slot } => return write!(f, "print(os.fstat(slots[{slot}]))"),
+            Step::Remount => return f.write_str("# remount"),
+        };
+        write!(f, "act({}, lambda: {call})", self.uid)
+    }
+}
+
 /// The open files of a sequence on one side.
 pub type Slots = HashMap<u8, File>;
 
