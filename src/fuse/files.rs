@@ -87,7 +87,8 @@ impl<I: Send + Sync + 'static> Server<I> {
             Stores::Seen
         };
         let file = match &opened.contents {
-            Contents::File(file) if opened.from_upper => Some(file),
+            // A lower file can be passed through where no copy-up can ever take its place.
+            Contents::File(file) if opened.from_upper || self.union.is_read_only() => Some(file),
             _ => None,
         };
         let offer = file.and_then(|file| self.offer(device, node.id(), file));

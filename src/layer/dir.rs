@@ -29,12 +29,20 @@ const AUFS: &[u8] = b".wh.";
 /// AUFS's mark of an opaque directory.
 const AUFS_OPAQUE: &[u8] = b".wh..wh..opq";
 
+/// fuse-overlayfs's names of `overlay.opaque`: with root's rights, without, and its own.
+const OPAQUE_NAMES: [&str; 3] = [
+    "trusted.overlay.opaque",
+    "user.overlay.opaque",
+    "user.fuseoverlayfs.opaque",
+];
+
 /// Which on-disk forms a directory layer knows besides overlayfs's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DirForms {
     /// Where overlayfs's marks are.
     pub space: MarkSpace,
-    /// Read AUFS's whiteouts and opaque markers (`.wh.*`) too. They hide real files of that name.
+    /// Read AUFS's whiteouts and opaque markers (`.wh.*`) too, and what fuse-overlayfs writes by
+    /// whatever right it has. They hide real files of that name.
     pub aufs: bool,
 }
 
@@ -139,7 +147,7 @@ impl DirLayer {
             how.xattr_whiteouts =
                 !marks.opaque && place.xattr(&opaque)?.is_some_and(|value| value == b"x");
             if self.forms.aufs && !marks.opaque {
-                marks.opaque = exists(&*place.hold()?, AUFS_OPAQUE)?;
+                marks.opaque = exists(&*place.hold()?, AUFS_OPAQUE)? || opaque_anyhow(place)?;
             }
         }
         Ok((marks, how))
@@ -187,6 +195,18 @@ fn exists(dir: &OwnedFd, name: &[u8]) -> Result<bool> {
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NAMETOOLONG) => Ok(false),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether any of the names that fuse-overlayfs gives the mark says that a directory is opaque.
+fn opaque_anyhow(place: &Place) -> Result<bool> {
+    for name in place.xattr_names()? {
+        if OPAQUE_NAMES.iter().any(|n| name == *n)
+            && place.xattr(&name)?.is_some_and(|value| value == b"y")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Layer for DirLayer {
@@ -392,5 +412,26 @@ mod tests {
         let aufs = DirLayer::open(tmp.path(), forms).unwrap();
         assert_eq!(entry(&aufs, ROOT, "keep"), Some(Entry::Whiteout));
         assert!(names(&aufs).contains(&("keep".into(), false)));
+    }
+
+    #[test]
+    fn what_fuse_overlayfs_marks_is_opaque_when_asked_for() {
+        let tmp = tempfile::tempdir().unwrap();
+        for name in ["user.fuseoverlayfs.opaque", "user.overlay.opaque"] {
+            let dir = tmp.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            rustix::fs::setxattr(&dir, name, b"y", rustix::fs::XattrFlags::empty()).unwrap();
+        }
+        let opaque = |aufs, name: &str| {
+            let space = MarkSpace::Trusted;
+            let layer = DirLayer::open(tmp.path(), DirForms { space, aufs }).unwrap();
+            let Some(Entry::Node(found)) = entry(&layer, ROOT, name) else {
+                panic!()
+            };
+            found.marks.opaque
+        };
+        for name in ["user.fuseoverlayfs.opaque", "user.overlay.opaque"] {
+            assert!(opaque(true, name) && !opaque(false, name), "{name}");
+        }
     }
 }

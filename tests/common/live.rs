@@ -42,6 +42,18 @@ impl Live {
         Self::over(dir, Arc::new(lower))
     }
 
+    /// One lower directory, which a shell script fills, and no upper.
+    pub fn read_only(script: &str) -> Live {
+        let dir = dirs();
+        let mut fill = std::process::Command::new("sh");
+        fill.args(["-ec", script])
+            .current_dir(dir.path().join("lower"));
+        super::cli::said(&mut fill).success();
+        let lower = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
+        let union = Union::new(vec![Arc::new(lower)], None, UnionOptions::default()).unwrap();
+        Self::serve(dir, union)
+    }
+
     /// One lower layer and an upper. `dir` is from [`dirs`].
     pub fn over(dir: TempDir, lower: Arc<dyn Layer>) -> Live {
         let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));

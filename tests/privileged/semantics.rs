@@ -455,3 +455,25 @@ fn rename_replaces_as_everywhere() {
     rename("file", "full/f").unwrap();
     assert!(!live.path("file").exists());
 }
+
+#[test]
+fn files_of_a_read_only_mount_are_passed_through() {
+    let test = "semantics::files_of_a_read_only_mount_are_passed_through";
+    if !cli::can_mount(test) {
+        return;
+    }
+    let live = Live::read_only("head -c 3000000 /dev/urandom >f");
+    let lower = live.dir.path().join("lower/f");
+    let expected = fs::read(&lower).unwrap();
+    let requests = live.requests(|| assert!(fs::read(live.path("f")).unwrap() == expected));
+    assert!(
+        requests <= 3,
+        "LOOKUP, OPEN, attributes, no READ: {requests}"
+    );
+    let refused = OpenOptions::new().write(true).open(live.path("f"));
+    assert_eq!(
+        refused.map(drop).unwrap_err().raw_os_error(),
+        Some(libc::EROFS)
+    );
+    assert!(fs::read(&lower).unwrap() == expected);
+}
