@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType as RawType, Mode, OFlags, RenameFlags as RawRename, XattrFlags,
+    AtFlags, CWD, FallocateFlags, FileType as RawType, Mode, OFlags, RenameFlags as RawRename,
+    XattrFlags,
 };
 use rustix::io::Errno as RawErrno;
 
@@ -71,7 +72,7 @@ impl Union {
         let source = self.data_lower(node)?;
         if node.has_upper() {
             return self
-                .complete(upper, node, source, &stat, data)
+                .complete(upper, node, source, data)
                 .context(|| "copy-up of data");
         }
         let origin = (stat.nlink > 1).then(|| self.index_origin(lower)).flatten();
@@ -97,14 +98,13 @@ impl Union {
         published.context(|| "copy-up")
     }
 
-    /// Gives a metacopy its data. Until the mark is gone the data is taken from the lower, so a
-    /// crash on the way loses nothing.
+    /// Gives a metacopy its data. Until the mark is gone the data is taken from the lower, and the
+    /// size is right all the time, so a crash on the way loses nothing.
     fn complete(
         &self,
         upper: &Upper,
         node: &Arc<Node>,
         lower: &LowerRef,
-        stat: &Stat,
         data: Data,
     ) -> Result<()> {
         let (place, file) = {
@@ -113,20 +113,18 @@ impl Union {
             let file = place.open(OFlags::RDWR)?;
             (place, file)
         };
-        let times = times_of(&place.stat()?);
+        let stat = place.stat()?;
         // Who writes as root keeps setuid, but not capabilities.
         let capabilities = place.xattr(CAPABILITIES.as_ref())?;
-        file.set_len(0)?;
-        if data == Data::All {
-            copy_data(&lower.layer().open(lower.node())?, &file, stat.size)?;
+        let filled = fill(upper, &file, lower, &stat, data);
+        if filled.is_err() {
+            empty_again(&file, stat.size);
         }
         if let Some(value) = capabilities {
             place.set_xattr(CAPABILITIES.as_ref(), &value, XattrFlags::empty())?;
         }
-        rustix::fs::futimens(&file, &times)?;
-        if !upper.volatile() {
-            file.sync_all()?;
-        }
+        rustix::fs::futimens(&file, &times_of(&stat))?;
+        filled?;
         rustix::fs::fremovexattr(&file, upper.space().name(Mark::Metacopy))?;
         node.with_state(|s| s.metacopy = false);
         Ok(())
@@ -505,6 +503,31 @@ fn make_temp(upper: &Upper, lower: &LowerRef, stat: &Stat) -> Result<Temp> {
         }
     }
     Ok(Temp::Named(Name::new(&name)?.into()))
+}
+
+/// Writes a metacopy's data, whose length it has already.
+fn fill(upper: &Upper, file: &File, lower: &LowerRef, stat: &Stat, data: Data) -> Result<()> {
+    if data == Data::Nothing {
+        return Ok(file.set_len(0)?);
+    }
+    if stat.size > 0 {
+        copy_data(&lower.layer().open(lower.node())?, file, stat.size)?;
+    }
+    if !upper.volatile() {
+        file.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Gives back what a metacopy has of its data. Its size stays.
+fn empty_again(file: &File, size: u64) {
+    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    if size > 0 && rustix::fs::fallocate(file, punch, 0, size).is_ok() {
+        return;
+    }
+    if let Err(e) = file.set_len(0).and_then(|()| file.set_len(size)) {
+        log::warn!("give up the data of a copy that has failed: {e}");
+    }
 }
 
 /// Sets an attribute on a copy; those that the upper's file system can't have are lost with a word.

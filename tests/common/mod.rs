@@ -3,4 +3,5 @@
 
 pub mod cli;
 pub mod live;
+pub mod random;
 pub mod tree;

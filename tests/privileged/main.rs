@@ -12,5 +12,6 @@ mod common;
 mod daemon;
 mod differential;
 mod fuse;
+mod kill;
 mod links;
 mod semantics;
