@@ -316,10 +316,11 @@ impl State {
                 let target = TARGET.to_owned();
                 state.names.insert(name.clone(), Object::Symlink { target });
             }
-            Step::Sync(name) => match state.names.get(name)? {
-                Object::Symlink { .. } => return None,
-                _ => {}
-            },
+            Step::Sync(name) => {
+                if let Object::Symlink { .. } = state.names.get(name)? {
+                    return None;
+                }
+            }
             _ => state.rename_and_remove(step)?,
         }
         states.push(state);
@@ -367,7 +368,7 @@ impl State {
                 self.moved(&[(from, to)]);
             }
             Step::Exchange(a, b) => {
-                (self.names.get(a)?, self.names.get(b)?);
+                self.names.get(a).and(self.names.get(b))?;
                 if below(a, b) || below(b, a) {
                     return None;
                 }
