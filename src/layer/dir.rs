@@ -2,14 +2,13 @@
 //! layer's root, from one directory descriptor to the next, one name at a time.
 
 use std::fs::File;
-use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use lru::LruCache;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
+use super::dir_fds::{LayerFds, on_file_system};
 use super::dir_slots::{Listing, ROOT, Slots};
 use super::format::{Mark, MarkSpace, decode_handle, encode_handle};
 use super::place::{Place, open_beneath, stat_from};
@@ -20,9 +19,6 @@ use crate::stat::{FileType, Stat};
 use crate::sync::Mutex;
 use crate::sys::handle;
 use crate::sys::mount::read_only_clone;
-
-/// How many of a layer's directories are kept open.
-const KEPT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
 /// Prefix of AUFS's whiteouts.
 const AUFS: &[u8] = b".wh.";
@@ -51,14 +47,14 @@ pub struct DirLayer {
     root: Arc<OwnedFd>,
     forms: DirForms,
     slots: Mutex<Slots>,
-    fds: Mutex<LruCache<LayerNode, Arc<OwnedFd>>>,
+    fds: LayerFds,
     /// The layer's file system, as file handles name it.
     uuid: [u8; 16],
     /// Whether some character devices 0:0 are devices, and carry a mark that says so.
     devices: bool,
     /// A readable descriptor for finding objects by handle, and their device; `None` where that
     /// isn't allowed.
-    by_handle: Option<(OwnedFd, u64)>,
+    by_handle: Option<(Arc<OwnedFd>, u64)>,
 }
 
 impl DirLayer {
@@ -85,11 +81,8 @@ impl DirLayer {
     #[must_use]
     pub fn from_fd(root: OwnedFd, forms: DirForms) -> Self {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let readable = rustix::fs::openat(&root, c".", flags, Mode::empty()).ok();
-        let by_handle = readable.and_then(|fd| {
-            let dev = rustix::fs::fstat(&fd).ok()?.st_dev;
-            Some((fd, dev))
-        });
+        let readable = || Ok(rustix::fs::openat(&root, c".", flags, Mode::empty())?);
+        let by_handle = on_file_system(&root, readable).ok();
         let root = Arc::new(root);
         let mark = Place::Held(Arc::clone(&root)).xattr(&forms.space.name(Mark::Device));
         Self {
@@ -102,7 +95,7 @@ impl DirLayer {
             root,
             forms,
             slots: Mutex::new(Slots::default()),
-            fds: Mutex::new(LruCache::new(KEPT)),
+            fds: LayerFds::default(),
         }
     }
 
@@ -123,8 +116,8 @@ impl DirLayer {
         if dir == ROOT {
             return Ok(Arc::clone(&self.root));
         }
-        if let Some(fd) = self.fds.lock().get(&dir) {
-            return Ok(Arc::clone(fd));
+        if let Some(fd) = self.fds.get(dir) {
+            return Ok(fd);
         }
         let (parent, name) = self.link(dir)?;
         let parent = self.fd(parent)?;
@@ -133,8 +126,7 @@ impl DirLayer {
             &name,
             OFlags::PATH | OFlags::DIRECTORY,
         )?);
-        let old = self.fds.lock().push(dir, Arc::clone(&fd));
-        drop(old);
+        self.fds.put(dir, &fd);
         Ok(fd)
     }
 
@@ -346,10 +338,7 @@ impl Layer for DirLayer {
 
     fn forget(&self, node: LayerNode) {
         let gone = self.slots.lock().forget(node);
-        let mut fds = self.fds.lock();
-        let closed: Vec<_> = gone.iter().filter_map(|n| fds.pop(n)).collect();
-        drop(fds);
-        drop(closed);
+        self.fds.remove(&gone);
     }
 }
 

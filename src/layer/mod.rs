@@ -2,6 +2,7 @@
 //! (overlayfs, AUFS, an indexed tar) is decoded once, in here, into [`Entry`] and [`Marks`].
 
 pub mod dir;
+mod dir_fds;
 mod dir_slots;
 pub mod format;
 pub mod image;

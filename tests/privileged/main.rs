@@ -13,5 +13,6 @@ mod daemon;
 mod differential;
 mod fuse;
 mod kill;
+mod layers;
 mod links;
 mod semantics;
