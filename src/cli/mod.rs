@@ -77,6 +77,18 @@ struct Context {
     store: Store,
 }
 
+/// Whether a word is one of our commands.
+#[must_use]
+pub fn is_command(word: &[u8]) -> bool {
+    use clap::CommandFactory as _;
+    Cli::command().get_subcommands().any(|command| {
+        let mut names = command
+            .get_all_aliases()
+            .chain([command.get_name(), "help"]);
+        names.any(|name| name.as_bytes() == word)
+    })
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {

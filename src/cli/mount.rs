@@ -1,11 +1,12 @@
 //! `strata mount` and `strata umount`
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{Context, print_line, progress};
 use crate::error::Failure;
-use crate::mount::{self, MountOptions, MountRequest, Umount};
+use crate::mount::{self, MountOptions, MountRequest, Source, Umount};
 
 /// Mount an image or a container.
 ///
@@ -17,9 +18,9 @@ use crate::mount::{self, MountOptions, MountRequest, Umount};
     strata mount -o ro nginx /mnt\n  strata mount -o lowerdir=/a:/b,upperdir=/u,workdir=/w /mnt"
 )]
 pub struct Args {
-    /// ro, nosuid, dev, noexec, noatime …, volatile, fsname=NAME, lowerdir=A:B, upperdir=, workdir=.
+    /// Options of mount(8), overlayfs and fuse-overlayfs, and image=, container=, name=, root=.
     #[arg(short = 'o', value_name = "OPTIONS")]
-    options: Vec<String>,
+    options: Vec<OsString>,
 
     /// Serve the mount in the foreground, until it is unmounted.
     #[arg(short, long)]
@@ -33,7 +34,7 @@ pub struct Args {
     #[arg(long)]
     rm: bool,
 
-    /// IMAGE or CONTAINER (none with -o lowerdir=), and where.
+    /// IMAGE or CONTAINER (with -o image=, container= or lowerdir= a label, or nothing), and where.
     #[arg(required = true, num_args = 1..=2, value_names = ["IMAGE|CONTAINER", "MOUNTPOINT"])]
     what: Vec<PathBuf>,
 }
@@ -44,23 +45,31 @@ impl Args {
         for list in &self.options {
             options.parse(list)?;
         }
-        let (source, mountpoint) = match (self.what.as_slice(), options.lowers.is_empty()) {
-            ([source, mountpoint], true) => (source.to_string_lossy().into_owned(), mountpoint),
-            ([mountpoint], false) => (String::new(), mountpoint),
-            ([_], true) => return Err(Failure::usage("which image or container, and where?")),
-            _ => return Err(Failure::usage("lowerdir= takes the place of an image")),
+        options.name = self.name.or(options.name);
+        options.remove |= self.rm;
+        let (named, mountpoint) = match self.what.as_slice() {
+            [source, mountpoint] => (Some(source.to_string_lossy().into_owned()), mountpoint),
+            [mountpoint] => (None, mountpoint),
+            _ => return Err(Failure::usage("which image or container, and where?")),
+        };
+        let source = if options.remount {
+            Source::default()
+        } else {
+            Source::choose(named.as_deref(), &options)?
         };
         let request = MountRequest {
+            label: named.filter(|_| !matches!(source, Source::Any(_))),
             source,
             mountpoint: mountpoint.clone(),
+            foreground: self.foreground || options.debug,
             options,
-            foreground: self.foreground,
-            name: self.name,
-            remove: self.rm,
         };
+        if let Some(notice) = request.options.notice() {
+            log::warn!("{notice}");
+        }
         // Bars have threads, and a daemon is forked from one.
         let quiet = progress::bars(true);
-        let mounted = mount::mount(&context.store, &request, quiet.as_ref())?;
+        let mounted = mount::mount(context.store.root(), &request, quiet.as_ref())?;
         if let Some(container) = mounted.container.filter(|_| !request.foreground) {
             print_line(&container.name)?;
         }

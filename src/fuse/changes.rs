@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::BackingDevice;
 use super::files::OpenedReply;
-use super::server::{Cost, EntryReply, Server, owned};
+use super::server::{Cost, EntryReply, Server, is_acl, owned};
 use super::step::Step;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
@@ -44,6 +44,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         flags: OpenFlags,
         caller: Caller,
     ) -> Step<(EntryReply, OpenedReply<I>), D> {
+        let caller = step_try!(self.options().ids.caller(caller));
         let (parent, name) = step_try!(self.target(parent, name));
         self.change(Cost::Quick, device, move |server, device| {
             let perm = mode & 0o7777;
@@ -63,6 +64,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         rdev: u32,
         caller: Caller,
     ) -> Step<EntryReply> {
+        let caller = step_try!(self.options().ids.caller(caller));
         let (parent, name) = step_try!(self.target(parent, name));
         let special = match FileType::from_mode(mode) {
             Some(FileType::Regular) => Special::Regular,
@@ -87,6 +89,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         mode: u32,
         caller: Caller,
     ) -> Step<EntryReply> {
+        let caller = step_try!(self.options().ids.caller(caller));
         let (parent, name) = step_try!(self.target(parent, name));
         self.change(Cost::Quick, &(), move |server, ()| {
             let found = server.union.mkdir(&parent, &name, mode & 0o7777, caller)?;
@@ -102,6 +105,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         target: &OsStr,
         caller: Caller,
     ) -> Step<EntryReply> {
+        let caller = step_try!(self.options().ids.caller(caller));
         let (parent, name) = step_try!(self.target(parent, name));
         let target = target.to_os_string();
         self.change(Cost::Quick, &(), move |server, ()| {
@@ -167,8 +171,12 @@ impl<I: Send + Sync + 'static> Server<I> {
         flags: i32,
         caller: Caller,
     ) -> Step<()> {
+        step_try!(self.check_xattr(name));
         let node = step_try!(self.union.get(node));
-        let (name, value) = (name.to_os_string(), value.to_vec());
+        let (name, mut value) = (name.to_os_string(), value.to_vec());
+        if is_acl(&name) && !self.options().ids.is_plain() {
+            value = step_try!(self.options().ids.acl_on_disk(value));
+        }
         self.change(attribute_cost(&node), &(), move |server, ()| {
             server.union.set_xattr(&node, &name, &value, flags)?;
             if name == ACCESS_ACL {
@@ -180,6 +188,7 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// REMOVEXATTR.
     pub fn removexattr(self: &Arc<Self>, node: NodeId, name: &OsStr) -> Step<()> {
+        step_try!(self.check_xattr(name));
         let node = step_try!(self.union.get(node));
         let name = name.to_os_string();
         self.change(attribute_cost(&node), &(), move |server, ()| {

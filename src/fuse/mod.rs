@@ -14,6 +14,7 @@ mod files;
 mod fuser;
 pub mod gate;
 mod handles;
+pub mod ids;
 pub mod jobs;
 pub mod policy;
 pub mod server;
@@ -22,5 +23,7 @@ mod step;
 
 pub use backing::BackingDevice;
 pub use buffer::Buffer;
-pub use server::Server;
+pub use ids::Ids;
+pub use policy::Lifetimes;
+pub use server::{ServeOptions, Server};
 pub use step::{Job, Step};

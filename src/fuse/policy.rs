@@ -14,6 +14,27 @@ pub const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// passthrough file.
 pub const SHORT: Duration = Duration::from_secs(1);
 
+/// The longest that the kernel may keep what it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Names.
+    pub entry: Duration,
+    /// Attributes.
+    pub attr: Duration,
+    /// Names that don't exist. A time that ends is none: each such name is asked for again.
+    pub absent: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            entry: FOREVER,
+            attr: FOREVER,
+            absent: FOREVER,
+        }
+    }
+}
+
 /// Whether a file's contents can change behind our back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stores {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::backing::Modes;
 use super::gate::{Gate, Parked, Pass};
 use super::handles::Handles;
+use super::ids::Ids;
 use super::jobs::{Jobs, Task};
-use super::policy::{self, FOREVER};
+use super::policy::{self, FOREVER, Lifetimes};
 use super::step::Step;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
@@ -22,6 +23,21 @@ const JOB_THREADS: usize = 16;
 /// How long a hold waits for changes under way.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How a union is shown, beyond what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServeOptions {
+    /// Whom files are shown to belong to.
+    pub ids: Ids,
+    /// How long the kernel keeps names and attributes.
+    pub lifetimes: Lifetimes,
+    /// Directories are shown with one link.
+    pub static_nlink: bool,
+    /// There are no extended attributes.
+    pub noxattrs: bool,
+    /// There are no ACLs.
+    pub noacl: bool,
+}
+
 /// One mount: the union, what is open in it, and what the kernel was told of it. `I` is the
 /// transport's registration of a passthrough file.
 pub struct Server<I> {
@@ -29,6 +45,7 @@ pub struct Server<I> {
     pub(super) handles: Handles,
     pub(super) modes: Modes<I>,
     pub(super) passthrough: AtomicBool,
+    options: ServeOptions,
     requests: AtomicU64,
     gate: Gate,
     jobs: Jobs,
@@ -94,9 +111,10 @@ pub(super) enum Cost {
 impl<I: Send + Sync + 'static> Server<I> {
     /// A server for a union. Nothing is passed through until [`Server::allow_passthrough`].
     #[must_use]
-    pub fn new(union: Arc<Union>) -> Arc<Self> {
+    pub fn new(union: Arc<Union>, options: ServeOptions) -> Arc<Self> {
         Arc::new(Self {
             union,
+            options,
             handles: Handles::default(),
             modes: Modes::default(),
             passthrough: AtomicBool::new(false),
@@ -104,6 +122,12 @@ impl<I: Send + Sync + 'static> Server<I> {
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
         })
+    }
+
+    /// How it is shown.
+    #[must_use]
+    pub fn options(&self) -> &ServeOptions {
+        &self.options
     }
 
     /// The tree that is served.
@@ -212,17 +236,28 @@ impl<I: Send + Sync + 'static> Server<I> {
         let stores = self.modes.stores(found.node.id());
         EntryReply {
             id: found.node.id(),
-            stat: found.stat,
-            entry_lifetime: FOREVER,
-            attr_lifetime: policy::entry_attributes(&found.node, stores),
+            stat: self.shown(found.stat),
+            entry_lifetime: self.options.lifetimes.entry,
+            attr_lifetime: policy::entry_attributes(&found.node, stores)
+                .min(self.options.lifetimes.attr),
         }
+    }
+
+    /// Attributes as they are shown.
+    fn shown(&self, stat: Stat) -> Stat {
+        let mut stat = self.options.ids.stat(stat);
+        if self.options.static_nlink && stat.is_dir() {
+            stat.nlink = 1;
+        }
+        stat
     }
 
     /// LOOKUP. `None`: there is no such name, and that too holds for ever. `.` and `..` are asked for
     /// by open_by_handle_at(2) and NFS.
     ///
     /// # Errors
-    /// `ESTALE` for an unknown parent, `ENAMETOOLONG`; what the union reports.
+    /// `ESTALE` for an unknown parent, `ENAMETOOLONG`; `ENOENT` for a name that doesn't exist, where
+    /// the kernel is not to keep that; what the union reports.
     pub fn lookup(&self, parent: NodeId, name: &OsStr) -> Result<Option<EntryReply>> {
         let parent = self.union.get(parent)?;
         let found = match name.as_encoded_bytes() {
@@ -230,7 +265,10 @@ impl<I: Send + Sync + 'static> Server<I> {
             b".." => Some(self.union.parent(&parent)?),
             _ => self.union.lookup(&parent, Name::new(name)?)?,
         };
-        Ok(found.map(|found| self.entry(&found)))
+        match found {
+            None if self.options.lifetimes.absent < FOREVER => Err(Errno::ENOENT.into()),
+            found => Ok(found.map(|found| self.entry(&found))),
+        }
     }
 
     /// FORGET: the kernel gives back references.
@@ -252,8 +290,8 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     fn attr(&self, node: NodeId, stat: Stat) -> AttrReply {
         AttrReply {
-            stat,
-            lifetime: policy::attributes(self.modes.stores(node)),
+            stat: self.shown(stat),
+            lifetime: policy::attributes(self.modes.stores(node)).min(self.options.lifetimes.attr),
         }
     }
 
@@ -269,6 +307,10 @@ impl<I: Send + Sync + 'static> Server<I> {
         set.kill_priv |= set == SetAttr::default();
         let node = match self.union.get(id) {
             Ok(node) => node,
+            Err(e) => return Step::Done(Err(e)),
+        };
+        let set = match self.options.ids.set(set) {
+            Ok(set) => set,
             Err(e) => return Step::Done(Err(e)),
         };
         let copies = match set.size {
@@ -305,9 +347,13 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// # Errors
     /// `ENODATA`, `ERANGE`; what the union reports.
     pub fn getxattr(&self, node: NodeId, name: &OsStr, size: u32) -> Result<XattrReply> {
+        self.check_xattr(name)?;
         let node = self.union.get(node)?;
-        let value = self.union.xattr(&node, name)?;
-        sized(value.ok_or(Errno::ENODATA)?, size)
+        let mut value = self.union.xattr(&node, name)?.ok_or(Errno::ENODATA)?;
+        if is_acl(name) && !self.options.ids.is_plain() {
+            value = self.options.ids.acl_shown(value);
+        }
+        sized(value, size)
     }
 
     /// LISTXATTR; `size` as for [`Server::getxattr`]. Only a privileged caller is shown names of
@@ -316,6 +362,9 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// # Errors
     /// `ERANGE`; what the union reports.
     pub fn listxattr(&self, node: NodeId, size: u32, caller: Caller) -> Result<XattrReply> {
+        if self.options.noxattrs {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         let node = self.union.get(node)?;
         let mut list = Vec::new();
         for name in self.union.xattr_names(&node)? {
@@ -326,6 +375,23 @@ impl<I: Send + Sync + 'static> Server<I> {
         }
         sized(list, size)
     }
+}
+
+impl<I> Server<I> {
+    /// Whether there may be an attribute of this name.
+    pub(super) fn check_xattr(&self, name: &OsStr) -> Result<()> {
+        let off = self.options.noxattrs || (self.options.noacl && is_acl(name));
+        if off {
+            Err(Errno::EOPNOTSUPP.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether an attribute has ids in it.
+pub(super) fn is_acl(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"system.posix_acl_")
 }
 
 fn sized(data: Vec<u8>, room: u32) -> Result<XattrReply> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ::fuser::{BackingId, Config, InitFlags, KernelConfig, SessionACL};
 
 use super::fuser::Adapter;
-use super::server::Server;
+use super::server::{ServeOptions, Server};
 use crate::error::{Context, Failure};
 use crate::union::Union;
 
@@ -24,6 +24,8 @@ const MAX_BACKGROUND: u16 = 128;
 pub enum Access {
     /// Everybody, as far as permissions allow.
     All,
+    /// The user who mounted it, and root.
+    OwnerAndRoot,
     /// The user who mounted it.
     Owner,
 }
@@ -39,10 +41,16 @@ impl Session {
     ///
     /// # Errors
     /// `System` when the kernel is too old, or has hung up.
-    pub fn greet(union: Arc<Union>, fuse: OwnedFd, access: Access) -> Result<Self, Failure> {
-        let server = Server::new(union);
+    pub fn greet(
+        union: Arc<Union>,
+        fuse: OwnedFd,
+        access: Access,
+        options: ServeOptions,
+    ) -> Result<Self, Failure> {
+        let server = Server::new(union, options);
         let acl = match access {
             Access::All => SessionACL::All,
+            Access::OwnerAndRoot => SessionACL::RootAndOwner,
             Access::Owner => SessionACL::Owner,
         };
         let mut config = Config::default();
@@ -88,7 +96,11 @@ pub(super) fn negotiate(config: &mut KernelConfig, server: &DevFuseServer) {
         InitFlags::FUSE_CACHE_SYMLINKS,
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     ];
+    let options = server.options();
     for flag in wanted {
+        if flag == InitFlags::FUSE_POSIX_ACL && (options.noacl || options.noxattrs) {
+            continue;
+        }
         if config.add_capabilities(flag).is_err() {
             log::info!("the kernel has no {flag:?}");
         }

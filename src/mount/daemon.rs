@@ -13,14 +13,15 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_change, unmount};
 
 use super::MountRequest;
 use super::control::{self, Held};
 use super::mountinfo;
-use super::options::MountOptions;
-use super::stack::{HANDOVER, Stack};
+use super::options::{MountOptions, Users};
+use super::stack::{Claimed, HANDOVER, Stack};
 use crate::error::{Context, Errno, Error, Failure, FailureKind};
+use crate::fuse::ServeOptions;
 use crate::fuse::session::{Access, DevFuseServer, Session};
 use crate::store::Store;
 use crate::store::containers::{Container, MountRecord};
@@ -32,16 +33,11 @@ use crate::union::Union;
 ///
 /// # Errors
 /// `Denied` without the right to mount; `System`.
-pub fn run(
-    store: &Store,
-    stack: Stack,
-    mountpoint: &Path,
-    request: &MountRequest,
-) -> Result<(), Failure> {
+pub fn run(stack: Stack, mountpoint: &Path, request: &MountRequest) -> Result<(), Failure> {
     let serving = Serving {
-        store: store.clone(),
         mountpoint: mountpoint.to_path_buf(),
         options: request.options.clone(),
+        label: request.label.clone(),
     };
     if request.foreground {
         return serving.serve(stack, || Ok(()));
@@ -68,6 +64,16 @@ fn open_device() -> Result<OwnedFd, Failure> {
     })
 }
 
+/// Who may use a mount. A mount of root's, also of root in a user namespace, is for everybody.
+fn access(options: &MountOptions) -> Access {
+    match options.users {
+        Some(Users::OwnerAndRoot) => Access::OwnerAndRoot,
+        Some(Users::All) => Access::All,
+        None if rustix::process::geteuid().is_root() => Access::All,
+        None => Access::Owner,
+    }
+}
+
 /// mount(2).
 fn attach(
     device: impl AsFd,
@@ -78,16 +84,22 @@ fn attach(
 ) -> Result<(), Failure> {
     let mut flags = options.mount_flags();
     if union.is_read_only() {
-        flags |= rustix::mount::MountFlags::RDONLY;
+        flags |= MountFlags::RDONLY;
     }
-    let data = format!(
-        "fd={},rootmode=40000,user_id={},group_id={},default_permissions,allow_other",
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
         device.as_fd().as_raw_fd(),
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
+    if access(options) != Access::Owner {
+        data.push_str(",allow_other");
+    }
+    for word in &options.kernel_words {
+        data.push(',');
+        data.push_str(word);
+    }
     let data = CString::new(data).map_err(|e| Failure::system(e.to_string()))?;
-    let source = options.fsname.as_deref().unwrap_or(source);
     mount(source, mountpoint, "fuse.strata", flags, &*data).map_err(|e| {
         let hint = match e {
             rustix::io::Errno::PERM => " (mounting needs root, or root of a user namespace)",
@@ -99,9 +111,9 @@ fn attach(
 
 /// A mount on its way.
 struct Serving {
-    store: Store,
     mountpoint: PathBuf,
     options: MountOptions,
+    label: Option<String>,
 }
 
 /// What the daemon says when the mount is live; anything else is why it isn't.
@@ -132,7 +144,7 @@ impl Serving {
         let log = stack
             .container
             .as_ref()
-            .map(|(c, _)| c.dir(&self.store).join("log"));
+            .map(|c| c.container.dir(&c.store).join("log"));
         let mut ready = Some(ready);
         let result = detach_from_terminal(log.as_deref()).and_then(|()| {
             self.serve(stack, || {
@@ -163,31 +175,58 @@ impl Serving {
         process::block_ending_signals().context(|| "block signals")?;
         let Stack {
             union,
-            source,
+            source: own_name,
             container,
             pin,
         } = stack;
         let socket = match &container {
-            Some((container, _)) => Some(self.announce(container)?),
+            Some(claimed) => Some(self.announce(claimed)?),
             None => None,
         };
         let device = open_device()?;
-        attach(&device, &union, &source, &self.mountpoint, &self.options)?;
-        let session = Session::greet(union, device, Access::All);
-        let session = self.or_unmount(session)?;
+        let source = self.options.fsname.as_ref().or(self.label.as_ref());
+        let source = source.unwrap_or(&own_name);
+        attach(&device, &union, source, &self.mountpoint, &self.options)?;
+        let session = self.or_unmount(self.spread().and_then(|()| {
+            Session::greet(union, device, access(&self.options), self.serve_options())
+        }))?;
         let threads = self.start_threads(&session.server(), socket);
         self.or_unmount(threads.and_then(|()| live()))?;
         let served = session.run();
         drop(pin);
-        if let Some((container, claim)) = container {
-            control::close(&container.dir(&self.store));
-            container.clear_mount(&self.store);
+        if let Some(Claimed {
+            store,
+            container,
+            claim,
+        }) = container
+        {
+            control::close(&container.dir(&store));
+            container.clear_mount(&store);
             drop(claim);
             if container.remove {
-                self.remove(&container)?;
+                remove(&store, &container)?;
             }
         }
         served
+    }
+
+    /// How mounts below are to spread.
+    fn spread(&self) -> Result<(), Failure> {
+        let Some(how) = self.options.propagation else {
+            return Ok(());
+        };
+        mount_change(&self.mountpoint, how)
+            .context(|| format!("set the propagation of {}", self.mountpoint.display()))
+    }
+
+    fn serve_options(&self) -> ServeOptions {
+        ServeOptions {
+            ids: self.options.ids.clone(),
+            lifetimes: self.options.lifetimes,
+            static_nlink: self.options.static_nlink,
+            noxattrs: self.options.noxattrs,
+            noacl: self.options.noacl,
+        }
     }
 
     /// Takes the mount away again after a failure.
@@ -201,14 +240,15 @@ impl Serving {
     }
 
     /// Makes the mount known: its record and its control socket.
-    fn announce(&self, container: &Container) -> Result<UnixListener, Failure> {
+    fn announce(&self, claimed: &Claimed) -> Result<UnixListener, Failure> {
+        let (store, container) = (&claimed.store, &claimed.container);
         let record = MountRecord {
             pid: std::process::id(),
             mountpoint: self.mountpoint.clone(),
             since: crate::image::time::format(jiff::Timestamp::now()),
         };
-        container.record_mount(&self.store, &record)?;
-        control::bind(&container.dir(&self.store))
+        container.record_mount(store, &record)?;
+        control::bind(&container.dir(store))
     }
 
     /// Threads for the control socket and for signals.
@@ -229,18 +269,18 @@ impl Serving {
             .map(drop)
             .context(|| "start a thread")
     }
+}
 
-    /// Removes a container that goes with its mount. Somebody may just be looking whether it is
-    /// mounted, and that takes its lock for a moment.
-    fn remove(&self, container: &Container) -> Result<(), Failure> {
-        let until = Instant::now() + HANDOVER;
-        loop {
-            match self.store.remove_container(container) {
-                Err(e) if e.kind() == FailureKind::Conflict && Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                other => return other,
+/// Removes a container that goes with its mount. Somebody may just be looking whether it is
+/// mounted, and that takes its lock for a moment.
+fn remove(store: &Store, container: &Container) -> Result<(), Failure> {
+    let until = Instant::now() + HANDOVER;
+    loop {
+        match store.remove_container(container) {
+            Err(e) if e.kind() == FailureKind::Conflict && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
             }
+            other => return other,
         }
     }
 }

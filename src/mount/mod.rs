@@ -7,6 +7,8 @@ pub mod live;
 pub mod logger;
 pub mod mountinfo;
 pub mod options;
+pub mod remount;
+pub mod source;
 pub mod stack;
 pub mod umount;
 
@@ -19,23 +21,22 @@ use crate::store::Store;
 use crate::store::containers::{Container, NewContainer};
 
 pub use options::MountOptions;
+pub use source::Source;
 pub use umount::{Umount, umount};
 
 /// What is to be mounted.
 #[derive(Debug, Clone, Default)]
 pub struct MountRequest {
-    /// An image or a container, as a person names it; empty for a stack of directories.
-    pub source: String,
+    /// What.
+    pub source: Source,
+    /// What `/proc/mounts` is to show as the source, if the options don't say (`fsname=`).
+    pub label: Option<String>,
     /// Where.
     pub mountpoint: PathBuf,
     /// How.
     pub options: MountOptions,
     /// Whether to serve the mount in this process.
     pub foreground: bool,
-    /// The new container's name.
-    pub name: Option<String>,
-    /// Whether the new container goes when it is unmounted.
-    pub remove: bool,
 }
 
 /// A mount that is live (or, in the foreground, over).
@@ -45,51 +46,59 @@ pub struct Mounted {
     pub container: Option<Container>,
 }
 
-/// Mounts; returns when the mount is live.
+/// Mounts; returns when the mount is live. `root` is the store's directory, which is not looked at
+/// for directory layers.
 ///
 /// # Errors
-/// `NotFound` for an unknown image or container, `Conflict` for a container that is mounted,
-/// `Usage` for a mount point or option that can't be; `System` with the reason why the mount did
-/// not come up. A container that was made for it is gone then.
+/// `NotFound` for an unknown image or container, `Conflict` for a container or an upper that is in
+/// use, `Usage` for a mount point or option that can't be; `System` with the reason why the mount
+/// did not come up. A container that was made for it is gone then.
 pub fn mount(
-    store: &Store,
+    root: &Path,
     request: &MountRequest,
     progress: &dyn Progress,
 ) -> Result<Mounted, Failure> {
-    let mountpoint = check_mountpoint(store, &request.mountpoint)?;
-    if !request.options.lowers.is_empty() {
-        let stack = stack::of_directories(&request.options)?;
-        daemon::run(store, stack, &mountpoint, request)?;
+    if request.options.remount {
+        remount::remount(&request.mountpoint, &request.options)?;
         return Ok(Mounted { container: None });
     }
-    let found = if request.name.is_none() {
-        store.container(&request.source).ok()
-    } else {
-        None
+    if request.options.transport == options::Transport::Uring {
+        return Err(Failure::usage(
+            "mount option transport: uring is not available; use auto or dev",
+        ));
+    }
+    let root = request.options.root.as_deref().unwrap_or(root);
+    let mountpoint = check_mountpoint(root, &request.mountpoint)?;
+    // Each layer takes descriptors.
+    crate::sys::process::raise_file_limit();
+    let start = |stack| daemon::run(stack, &mountpoint, request);
+    let options = &request.options;
+    let name = match &request.source {
+        Source::Layers(layers) => {
+            let stack = stack::of_layers(&|| Store::open(root), layers, options, progress)?;
+            start(stack)?;
+            return Ok(Mounted { container: None });
+        }
+        Source::Any(name) | Source::Image(name) | Source::Container(name) => name,
     };
-    if let Some(container) = found {
-        let stack = stack::of_container(store, &container, &request.options, progress)?;
-        daemon::run(store, stack, &mountpoint, request)?;
+    let store = Store::open(root)?;
+    if let Some(container) = named_container(&store, &request.source, options)? {
+        start(stack::of_container(&store, &container, options, progress)?)?;
         return Ok(Mounted {
             container: Some(container),
         });
     }
-    let image = store
-        .find(&request.source)
-        .map_err(|f| other_kinds(f, &request.source))?;
-    if request.options.read_only {
-        let stack = stack::of_image(store, &image, progress)?;
-        daemon::run(store, stack, &mountpoint, request)?;
+    let image = store.find(name).map_err(|f| other_kinds(f, name))?;
+    if options.read_only {
+        start(stack::of_image(&store, &image, progress)?)?;
         return Ok(Mounted { container: None });
     }
     let new = NewContainer {
-        name: request.name.clone(),
-        remove: request.remove,
+        name: options.name.clone(),
+        remove: options.remove,
     };
-    let container = store.create_container(&image, &request.source, new)?;
-    let mounted = stack::of_container(store, &container, &request.options, progress)
-        .and_then(|stack| daemon::run(store, stack, &mountpoint, request));
-    match mounted {
+    let container = store.create_container(&image, name, new)?;
+    match stack::of_container(&store, &container, options, progress).and_then(start) {
         Ok(()) => Ok(Mounted {
             container: Some(container),
         }),
@@ -99,6 +108,19 @@ pub fn mount(
             }
             Err(e)
         }
+    }
+}
+
+/// The container that is meant, if one is. A name for a new container means that none is.
+fn named_container(
+    store: &Store,
+    source: &Source,
+    options: &MountOptions,
+) -> Result<Option<Container>, Failure> {
+    match source {
+        Source::Container(name) => store.container(name).map(Some),
+        Source::Any(name) if options.name.is_none() => Ok(store.container(name).ok()),
+        _ => Ok(None),
     }
 }
 
@@ -113,7 +135,7 @@ fn other_kinds(failure: Failure, source: &str) -> Failure {
 }
 
 /// The mount point, absolute and usable.
-fn check_mountpoint(store: &Store, mountpoint: &Path) -> Result<PathBuf, Failure> {
+fn check_mountpoint(root: &Path, mountpoint: &Path) -> Result<PathBuf, Failure> {
     let shown = mountpoint.display();
     umount::detach_dead(mountpoint)?;
     let path = std::fs::canonicalize(mountpoint).context(|| format!("mount point {shown}"))?;
@@ -128,7 +150,7 @@ fn check_mountpoint(store: &Store, mountpoint: &Path) -> Result<PathBuf, Failure
         };
         return Err(Failure::usage(format!("mount point {shown} is {what}")));
     }
-    let root = std::fs::canonicalize(store.root()).unwrap_or_else(|_| store.root().to_path_buf());
+    let root = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_path_buf());
     if path.starts_with(&root) {
         return Err(Failure::usage(format!(
             "mount point {shown} is inside the store"

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::mountinfo;
-use super::options::MountOptions;
+use super::options::{MountOptions, Switch, Verity};
+use super::source::Layers;
 use crate::archive::chain::ensure_image;
 use crate::archive::progress::Progress;
 use crate::commit::View;
@@ -32,10 +33,20 @@ pub struct Stack {
     pub union: Arc<Union>,
     /// What `/proc/mounts` shows as the source.
     pub source: String,
-    /// The container, and the claim on it.
-    pub container: Option<(Container, FileLock)>,
+    /// The container, if it is one's.
+    pub container: Option<Claimed>,
     /// Keeps a mounted image in the store.
     pub pin: Option<crate::store::Pin>,
+}
+
+/// A container that is mounted by this process.
+pub struct Claimed {
+    /// Its store.
+    pub store: Store,
+    /// The container.
+    pub container: Container,
+    /// Keeps others from mounting it.
+    pub claim: FileLock,
 }
 
 /// The layers of an image, as one; none for an image without layers.
@@ -108,21 +119,40 @@ fn claim(store: &Store, container: &Container) -> Result<FileLock, Failure> {
     }
 }
 
+/// Why an upper can't be opened for changing.
+enum OpenUpper {
+    ReadOnly(Failure),
+    Other(Failure),
+}
+
+impl From<OpenUpper> for Failure {
+    fn from(why: OpenUpper) -> Self {
+        match why {
+            OpenUpper::ReadOnly(failure) | OpenUpper::Other(failure) => failure,
+        }
+    }
+}
+
 /// Opens an upper for changing, as [`claim`] claims.
 fn open_upper(
     upper: &Path,
     work: &Path,
     space: MarkSpace,
     volatile: bool,
-) -> Result<Upper, Failure> {
+) -> Result<Upper, OpenUpper> {
     let until = Instant::now() + HANDOVER;
     loop {
-        match Upper::open(upper, work, space, volatile) {
-            Err(e) if e.errno() == Errno::EBUSY && Instant::now() < until => {
+        let error = match Upper::open(upper, work, space, volatile) {
+            Ok(upper) => return Ok(upper),
+            Err(e) => e,
+        };
+        match error.errno() {
+            Errno::EBUSY if Instant::now() < until => {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            Err(e) if e.errno() == Errno::EBUSY => return Err(Failure::conflict(e.to_string())),
-            other => return Ok(other?),
+            Errno::EBUSY => return Err(OpenUpper::Other(Failure::conflict(error.to_string()))),
+            Errno::EROFS => return Err(OpenUpper::ReadOnly(of_path(error))),
+            _ => return Err(OpenUpper::Other(of_path(error))),
         }
     }
 }
@@ -202,7 +232,11 @@ pub fn of_container(
     Ok(Stack {
         union,
         source,
-        container: Some((container.clone(), claim)),
+        container: Some(Claimed {
+            store: store.clone(),
+            container: container.clone(),
+            claim,
+        }),
         pin: None,
     })
 }
@@ -229,45 +263,128 @@ pub fn view(
     Ok((image, View { base, merged }))
 }
 
-/// A stack of directories, as overlayfs's options name them.
+/// A stack of layers given one by one: directories, as overlayfs's options name them, and perhaps
+/// an image of the store below them.
 ///
 /// # Errors
-/// `Usage` for an upper without a work directory; `System` for a directory that can't be opened,
-/// or is in use.
-pub fn of_directories(options: &MountOptions) -> Result<Stack, Failure> {
+/// `Usage` for directories that can't be together; `Conflict` for an upper in use; `NotFound` for an
+/// unknown image; `System` for a directory that can't be opened.
+pub fn of_layers(
+    store: &dyn Fn() -> Result<Store, Failure>,
+    layers: &Layers,
+    options: &MountOptions,
+    progress: &dyn Progress,
+) -> Result<Stack, Failure> {
+    if matches!(options.verity, Some(Verity::On | Verity::Require)) {
+        return Err(Failure::usage(
+            "mount option verity: digests of files are not checked here; leave it out",
+        ));
+    }
+    check_apart(layers)?;
     let space = if options.userxattr {
         MarkSpace::User
     } else {
         mark_space()
     };
-    let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
-    for path in &options.lowers {
-        let layer = DirLayer::open(path, DirForms { space, aufs: false });
-        layers.push(Arc::new(
-            layer.map_err(|e| Failure::from(e).context("lowerdir"))?,
-        ));
-    }
-    let upper = match (&options.upper, &options.work) {
-        (None, _) => None,
-        (Some(_), None) => return Err(Failure::usage("upperdir needs a workdir beside it")),
-        (Some(upper), Some(work)) if options.read_only => {
-            Some(Upper::open_read_only(upper, space)?.with_link_index(work)?)
-        }
-        (Some(upper), Some(work)) => {
-            Some(open_upper(upper, work, space, options.volatile)?.with_link_index(work)?)
-        }
+    let forms = DirForms {
+        space,
+        aufs: options.aufs,
     };
-    let first = options.lowers.first().map(|p| open_dir(p)).transpose()?;
+    let mut lowers = open_layers(&layers.lowers, forms)?;
+    let mut pin = None;
+    if let Some(name) = &layers.image {
+        let store = store()?;
+        let image = store.find(name)?;
+        pin = Some(store.pin(&image.manifest)?);
+        lowers.extend(image_layers(&store, &image, progress)?);
+    }
+    let upper = match (&layers.upper, &layers.work) {
+        (Some(upper), Some(work)) => Some(open_upper_for(upper, work, space, options)?),
+        _ => None,
+    };
+    let first = layers.lowers.first().map(|p| open_dir(p)).transpose()?;
     let union_options = UnionOptions {
         statfs_dir: first,
-        metacopy: options.metacopy,
-        ..UnionOptions::default()
+        metacopy: options.metacopy.is_some_and(Switch::is_on),
+        redirect: options.redirect_dir.unwrap_or_default(),
+        data_lowers: open_layers(&layers.data_lowers, forms)?,
     };
-    let union = Union::new(layers, upper, union_options)?;
+    let union = Union::new(lowers, upper, union_options)?;
     Ok(Stack {
         union,
-        source: "strata".into(),
+        source: layers.label(),
         container: None,
-        pin: None,
+        pin,
     })
+}
+
+fn open_layers(paths: &[PathBuf], forms: DirForms) -> Result<Vec<Arc<dyn Layer>>, Failure> {
+    let open = |path: &PathBuf| -> Result<Arc<dyn Layer>, Failure> {
+        let layer = DirLayer::open(path, forms);
+        let layer = layer.map_err(|e| of_path(e).context("lowerdir"))?;
+        Ok(Arc::new(layer))
+    };
+    paths.iter().map(open).collect()
+}
+
+/// Opens the upper of directory layers. One on a file system that is read-only is only looked at;
+/// `-o ro` alone leaves a later `remount,rw` possible.
+fn open_upper_for(
+    upper: &Path,
+    work: &Path,
+    space: MarkSpace,
+    options: &MountOptions,
+) -> Result<Upper, Failure> {
+    let opened = match open_upper(upper, work, space, options.volatile) {
+        Err(OpenUpper::ReadOnly(_)) if options.read_only => {
+            Upper::open_read_only(upper, space).map_err(|e| of_path(e).context("upperdir"))
+        }
+        other => Ok(other?),
+    }?;
+    match options.index {
+        Some(Switch::Off) => Ok(opened),
+        _ => opened.with_link_index(work).map_err(of_path),
+    }
+}
+
+/// The directories of a writable layer are beside each other, and not in or around a lower.
+fn check_apart(layers: &Layers) -> Result<(), Failure> {
+    let (Some(upper), Some(work)) = (&layers.upper, &layers.work) else {
+        return Ok(());
+    };
+    let real = |what: &str, path: &Path| {
+        std::fs::canonicalize(path)
+            .map_err(|e| of_path(Error::from(e).context(path.display())).context(what))
+    };
+    let (real_upper, real_work) = (real("upperdir", upper)?, real("workdir", work)?);
+    let clash = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
+    if clash(&real_upper, &real_work) {
+        return Err(Failure::usage(format!(
+            "upperdir {} and workdir {} must not be inside each other",
+            upper.display(),
+            work.display()
+        )));
+    }
+    for lower in layers.lowers.iter().chain(&layers.data_lowers) {
+        let real_lower = real("lowerdir", lower)?;
+        if clash(&real_upper, &real_lower) || clash(&real_work, &real_lower) {
+            return Err(Failure::usage(format!(
+                "lowerdir {} and upperdir {} or its workdir must not be inside each other: lower \
+                 layers don't change",
+                lower.display(),
+                upper.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// An error about a path, in its class.
+fn of_path(error: Error) -> Failure {
+    let kind = match error.errno() {
+        Errno::ENOENT | Errno::ENOTDIR => FailureKind::NotFound,
+        Errno::EACCES | Errno::EPERM => FailureKind::Denied,
+        _ => FailureKind::System,
+    };
+    Failure::new(kind, error.to_string())
 }

@@ -1,1 +1,3 @@
-//! (to be written)
+//! What container runtimes call: strata as their mount program.
+
+pub mod mount_program;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use stratafs::error::Failure;
+use stratafs::fuse::ServeOptions;
 use stratafs::fuse::session::{Access, DevFuseServer, Session};
 use stratafs::layer::Layer;
 use stratafs::layer::dir::{DirForms, DirLayer};
@@ -85,7 +86,7 @@ impl Live {
         let flags = MountFlags::empty();
         mount("live", &point, "fuse.strata", flags, data.as_c_str()).unwrap();
         watch(point.clone());
-        let session = Session::greet(union, fuse, Access::All).unwrap();
+        let session = Session::greet(union, fuse, Access::All, ServeOptions::default()).unwrap();
         let server = session.server();
         let serving = std::thread::spawn(move || session.run());
         Live {

@@ -15,4 +15,5 @@ mod fuse;
 mod kill;
 mod layers;
 mod links;
+mod options;
 mod semantics;
