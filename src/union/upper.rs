@@ -199,6 +199,9 @@ impl Upper {
     /// # Errors
     /// `EPERM` where marks are `user.*` attributes, which devices can't have.
     pub(super) fn mark_device(&self, place: &Place) -> Result<()> {
+        if self.space == MarkSpace::User {
+            return Err(Error::new(Errno::EPERM));
+        }
         let mark = self.space.name(Mark::Device);
         if !self.devices.load(Ordering::Relaxed) {
             let root = Place::Held(self.root());

@@ -170,3 +170,34 @@ fn only_one_place_names_fuser_and_only_some_print() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn every_test_that_the_semantics_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("src/union/SEMANTICS.md")).unwrap();
+    let mut named = 0;
+    for word in page.split('`').skip(1).step_by(2) {
+        let Some((module, test)) = word.rsplit_once("::") else {
+            continue;
+        };
+        if test.contains(' ') || module == "union" {
+            continue;
+        }
+        let module = module.replace("::tests", "/tests");
+        let places = [
+            root.join(format!("tests/privileged/{module}.rs")),
+            root.join(format!("tests/privileged/{module}/mod.rs")),
+            root.join(format!("src/{module}.rs")),
+        ];
+        let function = format!("fn {test}(");
+        let found = places
+            .iter()
+            .any(|p| fs::read_to_string(p).is_ok_and(|text| text.contains(&function)));
+        assert!(
+            found || word == "sys::mount",
+            "{word} is named but isn't there"
+        );
+        named += 1;
+    }
+    assert!(named > 30, "{named}");
+}
