@@ -44,7 +44,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         flags: OpenFlags,
         caller: Caller,
     ) -> Step<(EntryReply, OpenedReply<I>), D> {
-        let caller = step_try!(self.options().ids.caller(caller));
+        let caller = self.options().ids.caller(caller);
         let (parent, name) = step_try!(self.target(parent, name));
         self.change(Cost::Quick, device, move |server, device| {
             let perm = mode & 0o7777;
@@ -64,7 +64,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         rdev: u32,
         caller: Caller,
     ) -> Step<EntryReply> {
-        let caller = step_try!(self.options().ids.caller(caller));
+        let caller = self.options().ids.caller(caller);
         let (parent, name) = step_try!(self.target(parent, name));
         let special = match FileType::from_mode(mode) {
             Some(FileType::Regular) => Special::Regular,
@@ -89,7 +89,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         mode: u32,
         caller: Caller,
     ) -> Step<EntryReply> {
-        let caller = step_try!(self.options().ids.caller(caller));
+        let caller = self.options().ids.caller(caller);
         let (parent, name) = step_try!(self.target(parent, name));
         self.change(Cost::Quick, &(), move |server, ()| {
             let found = server.union.mkdir(&parent, &name, mode & 0o7777, caller)?;
@@ -105,7 +105,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         target: &OsStr,
         caller: Caller,
     ) -> Step<EntryReply> {
-        let caller = step_try!(self.options().ids.caller(caller));
+        let caller = self.options().ids.caller(caller);
         let (parent, name) = step_try!(self.target(parent, name));
         let target = target.to_os_string();
         self.change(Cost::Quick, &(), move |server, ()| {

@@ -134,17 +134,21 @@ impl Ids {
         stat
     }
 
-    /// Who makes something, as on disk.
-    ///
-    /// # Errors
-    /// `EOVERFLOW` for a caller without a counterpart, as on an idmapped mount.
-    pub fn caller(&self, caller: Caller) -> Result<Caller> {
-        let absent = || Error::with(Errno::EOVERFLOW, "the caller has no id here");
-        Ok(Caller {
-            uid: self.uids.on_disk(caller.uid).ok_or_else(absent)?,
-            gid: self.gids.on_disk(caller.gid).ok_or_else(absent)?,
+    /// Who makes something, as on disk. What a caller without a counterpart makes belongs to nobody:
+    /// podman makes files in a container's root as the host's root.
+    #[must_use]
+    pub fn caller(&self, caller: Caller) -> Caller {
+        Caller {
+            uid: self.uids.on_disk(caller.uid).unwrap_or(OVERFLOW),
+            gid: self.gids.on_disk(caller.gid).unwrap_or(OVERFLOW),
             ..caller
-        })
+        }
+    }
+
+    /// Leaves out the ranges: what is below maps already. Squashed ids stay so.
+    pub fn clear_ranges(&mut self) {
+        self.uids.ranges.clear();
+        self.gids.ranges.clear();
     }
 
     /// A change of attributes, as on disk.

@@ -69,6 +69,7 @@ pub fn mount(
     }
     let root = request.options.root.as_deref().unwrap_or(root);
     let mountpoint = check_mountpoint(root, &request.mountpoint)?;
+    let request = &leave_mapping_to_kernel(request)?;
     // Each layer takes descriptors.
     crate::sys::process::raise_file_limit();
     let start = |stack| daemon::run(stack, &mountpoint, request);
@@ -109,6 +110,26 @@ pub fn mount(
             Err(e)
         }
     }
+}
+
+/// podman gives `uidmapping=` also where it has made the lowers idmapped mounts, and the upper holds
+/// owners as they are shown then: what the kernel maps is not mapped again.
+fn leave_mapping_to_kernel(request: &MountRequest) -> Result<MountRequest, Failure> {
+    let mut request = request.clone();
+    let Source::Layers(layers) = &request.source else {
+        return Ok(request);
+    };
+    if !layers.lowers.is_empty() && !request.options.ids.is_plain() {
+        let mapped = layers
+            .lowers
+            .iter()
+            .map(|path| mountinfo::is_idmapped(path));
+        let mapped: Vec<bool> = mapped.collect::<Result<_, _>>().context(|| "lowerdir")?;
+        if mapped.into_iter().all(|is| is) {
+            request.options.ids.clear_ranges();
+        }
+    }
+    Ok(request)
 }
 
 /// The container that is meant, if one is. A name for a new container means that none is.

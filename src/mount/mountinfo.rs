@@ -13,6 +13,8 @@ pub struct MountEntry {
     pub id: u64,
     /// Where it is.
     pub mountpoint: PathBuf,
+    /// Whether the mount shows other owners than its file system has (mount_setattr(2)).
+    pub idmapped: bool,
     /// Type of the file system.
     pub kind: String,
     /// What it is a mount of.
@@ -36,16 +38,35 @@ pub fn at(mountpoint: &Path) -> Result<Option<MountEntry>, Failure> {
     Ok(read()?.into_iter().rfind(|m| m.mountpoint == mountpoint))
 }
 
+/// Whether a path is on a mount that shows other owners than its file system has.
+///
+/// # Errors
+/// What statx(2) reports; `System`.
+pub fn is_idmapped(path: &Path) -> Result<bool, Failure> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+    let flags = StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(CWD, path, AtFlags::empty(), flags)
+        .context(|| path.display().to_string())?;
+    Ok(read()?
+        .iter()
+        .any(|m| m.id == stat.stx_mnt_id && m.idmapped))
+}
+
 fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let mountpoint = unescape(fields.nth(3)?);
+    let idmapped = fields
+        .next()?
+        .split(|b| *b == b',')
+        .any(|word| word == b"idmapped");
     let mut rest = fields.skip_while(|f| *f != b"-").skip(1);
     let kind = String::from_utf8(rest.next()?.to_vec()).ok()?;
     let source = unescape(rest.next()?);
     Some(MountEntry {
         id,
         mountpoint: mountpoint.into(),
+        idmapped,
         kind,
         source,
     })
@@ -88,6 +109,9 @@ mod tests {
             (entry.kind.as_str(), entry.source.to_str().unwrap()),
             ("fuse.strata", "a\tb")
         );
+        assert!(!entry.idmapped);
+        let mapped = br"36 35 98:0 / /m rw,relatime,idmapped - ext4 /dev/vda rw";
+        assert!(parse(mapped).unwrap().idmapped);
         assert_eq!(parse(b""), None);
         assert!(
             read()

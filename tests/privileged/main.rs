@@ -15,5 +15,6 @@ mod fuse;
 mod kill;
 mod layers;
 mod links;
+mod mount8;
 mod options;
 mod semantics;

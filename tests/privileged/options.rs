@@ -46,6 +46,13 @@ impl Dirs {
         err
     }
 
+    /// `strata mount -o OPTIONS m`
+    fn mounted_by_command(&self, options: &str) {
+        let mut command = self.strata.command();
+        let words = ["mount", "-o", options, "m"];
+        cli::said(command.args(words).current_dir(&self.strata.scratch)).success();
+    }
+
     fn umount(&self) {
         run("umount", &[&self.point]).success();
     }
@@ -186,7 +193,7 @@ fn uid_and_gid_mapping() {
         "cd d; touch f; mkdir sub; ln -s x link; mkfifo fifo; chmod 600 f; echo x >f",
     );
     let new = owner(&dirs.path("d/f"));
-    let stranger = dirs.as_user(9, "touch d/strange");
+    let stranger = dirs.as_user(9, "mkdir d/strange");
     let chowned = std::os::unix::fs::chown(dirs.path("five"), Some(100_009), Some(100_010));
     let five = owner(&dirs.path("five"));
     let refused = std::os::unix::fs::chown(dirs.path("five"), Some(9), None);
@@ -206,7 +213,8 @@ fn uid_and_gid_mapping() {
     for name in ["f", "sub", "link", "fifo"] {
         assert_eq!(owner(&dirs.strata.path("u/d").join(name)), (7, 7), "{name}");
     }
-    stranger.failure();
+    stranger.success();
+    assert_eq!(owner(&dirs.strata.path("u/d/strange")), (65534, 65534));
     chowned.unwrap();
     assert_eq!(five, (100_009, 100_010));
     assert_eq!(owner(&dirs.strata.path("u/five")), (9, 10));
@@ -349,7 +357,7 @@ fn marks_in_user_attributes() {
         return;
     };
     for (word, hides) in [("rw", false), ("userxattr", true)] {
-        dirs.mounted(&format!("{LAYERS},{word}"));
+        dirs.mounted_by_command(&format!("{LAYERS},{word}"));
         let there = dirs.path("d/hidden").exists();
         dirs.umount();
         assert_eq!(there, !hides, "{word}");
@@ -397,9 +405,7 @@ fn forms_of_other_programs_count_for_a_mount_program() {
     dirs.umount();
     assert_eq!((top.as_str(), below.as_str()), ("d y", ""));
     let ordinary = |options: &str| {
-        let mut command = dirs.strata.command();
-        let words = ["mount", "-o", options, "m"];
-        cli::said(command.args(words).current_dir(&dirs.strata.scratch)).success();
+        dirs.mounted_by_command(options);
         let shown = names(&dirs.point);
         dirs.umount();
         shown
