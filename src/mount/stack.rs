@@ -98,7 +98,7 @@ impl LayerData for LayerFiles {
 }
 
 /// How long a mount waits for the daemon of the one before, which may be on its way out.
-pub(super) const HANDOVER: Duration = Duration::from_secs(5);
+pub(super) const HANDOVER: Duration = Duration::from_secs(60);
 
 /// Claims a container; a moment later, if its mount is gone and only the daemon is still there.
 fn claim(store: &Store, container: &Container) -> Result<FileLock, Failure> {

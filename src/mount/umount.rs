@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::store::containers::Container;
 
 /// How long to wait for a daemon after its mount has gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to take a mount away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
