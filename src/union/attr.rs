@@ -243,11 +243,22 @@ fn truncate(place: &Place, size: u64, handle: Option<&File>) -> Result<()> {
         match rustix::fs::ftruncate(file.as_fd(), size) {
             // The handle is for reading only.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::BADF) => {}
-            other => return Ok(other?),
+            other => return cut(place, size, other),
         }
     }
     let file = place.open(rustix::fs::OFlags::WRONLY)?;
-    Ok(rustix::fs::ftruncate(&file, size)?)
+    cut(place, size, rustix::fs::ftruncate(&file, size))
+}
+
+/// Takes in what ftruncate(2) said. A file that was copied up without its data has been cut by that.
+pub(super) fn cut(place: &Place, size: u64, said: rustix::io::Result<()>) -> Result<()> {
+    match said {
+        Err(e) if size == 0 && place.stat()?.size == 0 => {
+            log::warn!("a file is cut, its times are not set: {e}");
+            Ok(())
+        }
+        said => Ok(said?),
+    }
 }
 
 /// Clears what a write by an ordinary user clears (inode(7), "set-user-ID").

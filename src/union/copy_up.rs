@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType as RawType, Mode, OFlags, RenameFlags as RawRename,
-    XattrFlags,
+    Timestamps, XattrFlags,
 };
 use rustix::io::Errno as RawErrno;
 
@@ -231,47 +231,58 @@ impl Union {
         if stat.nlink > 1 {
             self.add_aliases(node, lower, &mut names)?;
         }
-        let mut placed: Option<(Arc<OwnedFd>, NameBuf)> = None;
-        for link in names {
-            let dir = match self.dir_up(&link.parent) {
-                Ok(dir) => dir,
-                // An alias in a directory that has been removed since it was found.
-                Err(e) if placed.is_some() && e.errno() == Errno::ENOENT => continue,
-                Err(e) => return Err(e),
-            };
-            let times = times_of(&Place::Held(Arc::clone(&dir)).stat()?);
-            let name = link.name.as_os_str();
-            match &placed {
-                None => {
-                    temp.link(upper, &dir, name)?;
-                    placed = Some((Arc::clone(&dir), link.name));
-                }
-                Some((first, first_name)) => {
-                    match rustix::fs::linkat(
-                        first,
-                        first_name.as_os_str(),
-                        &dir,
-                        name,
-                        AtFlags::empty(),
-                    ) {
-                        // Removed meanwhile: a whiteout is there.
-                        Ok(()) | Err(RawErrno::EXIST) => {}
-                        Err(e) => return Err(e.into()),
-                    }
-                }
+        let mut placed = Vec::new();
+        if let Err(e) = self.place_names(upper, temp, names, &mut placed) {
+            // A name in the upper that its node knows nothing of would be in the way of the next try.
+            for (dir, name) in placed {
+                remove_quietly(dir, name.as_os_str(), AtFlags::empty());
             }
-            // The directory's contents, as users see them, have not changed.
-            Place::Held(dir).set_times(&times)?;
+            return Err(e);
         }
-        let held = match placed {
-            Some(_) => None,
-            None => Some(temp.hold(upper)?),
+        let held = match placed.is_empty() {
+            false => None,
+            true => Some(temp.hold(upper)?),
         };
         node.with_state(|s| {
             s.upper = true;
             s.metacopy = data == Data::Attributes;
             s.held = held;
         });
+        Ok(())
+    }
+
+    /// Gives a copy these names, and tells which it has got. The tree lock is held.
+    fn place_names(
+        &self,
+        upper: &Upper,
+        temp: &Temp,
+        names: Vec<Link>,
+        placed: &mut Vec<(Arc<OwnedFd>, NameBuf)>,
+    ) -> Result<()> {
+        for link in names {
+            let dir = match self.dir_up(&link.parent) {
+                Ok(dir) => dir,
+                // An alias in a directory that has been removed since it was found.
+                Err(e) if !placed.is_empty() && e.errno() == Errno::ENOENT => continue,
+                Err(e) => return Err(e),
+            };
+            let times = times_of(&Place::Held(Arc::clone(&dir)).stat()?);
+            let name = link.name.as_os_str();
+            match placed.first() {
+                None => temp.link(upper, &dir, name)?,
+                Some((first, first_name)) => {
+                    let (from, flags) = (first_name.as_os_str(), AtFlags::empty());
+                    match rustix::fs::linkat(first, from, &dir, name, flags) {
+                        Ok(()) => {}
+                        // Removed meanwhile: a whiteout is there.
+                        Err(RawErrno::EXIST) => continue,
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+            }
+            keep_times(&dir, &times);
+            placed.push((dir, link.name));
+        }
         Ok(())
     }
 
@@ -305,7 +316,7 @@ impl Union {
                 Ok(()) | Err(RawErrno::EXIST) => {}
                 Err(e) => return Err(e.into()),
             }
-            Place::Held(dir).set_times(&times)?;
+            keep_times(&dir, &times);
         }
         self.unpin_names(&place, stat.nlink)?;
         node.with_state(|s| {
@@ -387,7 +398,7 @@ impl Union {
             temp.discard(upper);
             return Err(e.context("copy-up of a directory"));
         }
-        Place::Held(parent).set_times(&times)?;
+        keep_times(&parent, &times);
         node.with_state(|s| s.upper = true);
         self.dir_fd(node)
     }
@@ -517,6 +528,14 @@ fn fill(upper: &Upper, file: &File, lower: &LowerRef, stat: &Stat, data: Data) -
         file.sync_all()?;
     }
     Ok(())
+}
+
+/// Gives a directory its times back: its contents, as users see them, have not changed. The copy is
+/// in place then, so a failure is of no consequence for it.
+fn keep_times(dir: &Arc<OwnedFd>, times: &Timestamps) {
+    if let Err(e) = Place::Held(Arc::clone(dir)).set_times(times) {
+        log::warn!("keep a directory's times: {e}");
+    }
 }
 
 /// Gives back what a metacopy has of its data. Its size stays.

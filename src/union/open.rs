@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::attr::kill_priv;
+use super::attr::{cut, kill_priv};
 use super::copy_up::Data;
 use super::{Caller, Node, Union};
 use crate::error::{Errno, Error, Result};
@@ -81,11 +81,12 @@ impl Union {
         let place = self.place(node)?;
         let file = place.open(flags.below())?;
         if flags.truncates() {
-            if flags.writes() {
-                rustix::fs::ftruncate(&file, 0)?;
+            let said = if flags.writes() {
+                rustix::fs::ftruncate(&file, 0)
             } else {
-                rustix::fs::ftruncate(place.open(OFlags::WRONLY)?, 0)?;
-            }
+                rustix::fs::ftruncate(place.open(OFlags::WRONLY)?, 0)
+            };
+            cut(&place, 0, said)?;
             if caller.uid != 0 {
                 kill_priv(&place)?;
             }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod cli;
+pub mod daemon;
 pub mod live;
 pub mod random;
 pub mod tree;

@@ -7,23 +7,23 @@ mod model;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use self::model::{Done, Model, Step};
-use crate::common::cli::{self, can_mount, is_mounted};
+use crate::common::cli::can_mount;
+use crate::common::daemon::Daemon;
 use crate::common::random::{Random, number};
 use crate::common::tree;
 
 /// Two lowers with the directories of all writers, an upper, and a daemon that can be killed.
 struct Bench {
+    daemon: Option<Daemon>,
     dir: TempDir,
     lowers: Vec<tree::Tree>,
     options: &'static str,
-    daemon: Option<Child>,
 }
 
 const LOWERS: [&str; 2] = ["a", "b"];
@@ -63,47 +63,15 @@ impl Bench {
             work.display(),
             self.options
         );
-        let log = fs::File::create(self.path("log")).unwrap();
-        let mut daemon = Command::new(env!("CARGO_BIN_EXE_strata"))
-            .args(["mount", "-f", "-o", &options])
-            .arg(&point)
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let until = Instant::now() + Duration::from_secs(60);
-        while !is_mounted(&point) || fs::metadata(&point).is_err() {
-            let over = daemon.try_wait().unwrap().is_some() || Instant::now() > until;
-            assert!(!over, "no mount: {}", self.log());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        self.daemon = Some(daemon);
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        self.daemon = Some(Daemon::start(&options, &point));
     }
 
     fn kill(&mut self) {
-        let mut daemon = self.daemon.take().unwrap();
-        assert!(
-            daemon.try_wait().unwrap().is_none(),
-            "it had died: {}",
-            self.log()
-        );
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
-        cli::run("umount", &["-l".as_ref(), self.path("point").as_os_str()]).success();
+        self.daemon.take().unwrap().kill();
     }
 
     fn unmount(&mut self) {
-        // A test beside this one may be starting a program, which has our descriptors for a moment.
-        let until = Instant::now() + Duration::from_secs(30);
-        while !cli::run("umount", &[self.path("point")]).ok {
-            assert!(Instant::now() < until, "it stays busy");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        assert!(self.daemon.take().unwrap().wait().unwrap().success());
+        self.daemon.take().unwrap().unmount();
     }
 
     /// What an earlier daemon left in `work` is gone once the next one serves.
@@ -119,18 +87,6 @@ impl Bench {
         for (name, before) in LOWERS.iter().zip(&self.lowers) {
             let now = tree::list(&self.path(name));
             tree::assert_same(("before", before), (name, &now));
-        }
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().ok();
-            daemon.wait().ok();
-        }
-        while is_mounted(&self.path("point")) {
-            cli::run("umount", &["-l".as_ref(), self.path("point").as_os_str()]);
         }
     }
 }

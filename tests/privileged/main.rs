@@ -11,7 +11,9 @@ mod common;
 
 mod daemon;
 mod differential;
+mod faults;
 mod fuse;
+mod injected;
 mod kill;
 mod layers;
 mod links;
