@@ -16,6 +16,8 @@ mod oracle;
 #[cfg(test)]
 mod peers;
 #[cfg(test)]
+mod podman_storage;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod story;

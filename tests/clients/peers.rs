@@ -64,9 +64,18 @@ pub struct Podman {
     dir: PathBuf,
     /// podman refuses a run root whose path has more than 50 characters.
     run: TempDir,
+    /// What mounts its containers; `None`: the kernel's overlayfs.
+    mount_program: Option<PathBuf>,
 }
 
 impl Podman {
+    /// An empty store below `dir`, whose containers a program mounts.
+    pub fn with_mount_program(dir: &Path, program: &Path) -> Podman {
+        let mut podman = Podman::new(dir);
+        podman.mount_program = Some(program.to_owned());
+        podman
+    }
+
     /// An empty store below `dir`.
     pub fn new(dir: &Path) -> Podman {
         fs::create_dir_all(dir).unwrap();
@@ -83,26 +92,48 @@ impl Podman {
         Podman {
             dir: dir.to_owned(),
             run,
+            mount_program: None,
         }
+    }
+
+    /// The directory of its store.
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
     }
 
     /// Runs a podman command.
     pub fn run(&self, arguments: &[&str]) -> Said {
+        said(&mut self.command("podman", arguments))
+    }
+
+    /// Runs a podman command that must succeed; its output.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        self.run(arguments).success()
+    }
+
+    /// A command line of podman, or of buildah, which takes the same options for its store.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut options: Vec<OsString> = vec!["--root".into(), self.dir.join("root").into()];
         options.extend(["--runroot".into(), self.run.path().into()]);
-        options.extend(
-            ["--storage-driver", "overlay", "--cgroup-manager=cgroupfs"].map(OsString::from),
-        );
-        let mut command = Command::new("podman");
+        options.extend(["--storage-driver", "overlay"].map(OsString::from));
+        if let Some(program) = &self.mount_program {
+            let option = format!("overlay.mount_program={}", program.display());
+            options.extend(["--storage-opt".into(), option.into()]);
+        }
+        if program == "podman" {
+            options.push("--cgroup-manager=cgroupfs".into());
+        }
+        let mut command = Command::new(program);
         command.env("CONTAINERS_CONF", self.dir.join("containers.conf"));
-        said(command.args(options).args(arguments))
+        command.args(options).args(arguments);
+        command
     }
 }
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        for arguments in [["rm", "-a", "-f"], ["rmi", "-a", "-f"]] {
-            let said = self.run(&arguments);
+        for arguments in [&["rm", "-a", "-f", "-t", "0"][..], &["rmi", "-a", "-f"]] {
+            let said = self.run(arguments);
             if !said.ok && !std::thread::panicking() {
                 eprintln!("{}: {}", said.command, said.err);
             }

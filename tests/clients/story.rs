@@ -139,7 +139,7 @@ fn same_as_unpacked(unpacked: (&str, &Path), mounted: (&str, &Tree)) {
     assert_same((unpacked.0, &left), (mounted.0, &right));
 }
 
-fn change(root: &Path, sample: &Sample) {
+pub(super) fn change(root: &Path, sample: &Sample) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/change.sh");
     let mut shell = Command::new("bash");
     shell.arg("-eu").arg(script).current_dir(root);
