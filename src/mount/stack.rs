@@ -280,6 +280,12 @@ pub fn of_layers(
             "mount option verity: digests of files are not checked here; leave it out",
         ));
     }
+    if options.xattr_permissions.is_some() {
+        return Err(Failure::usage(
+            "mount option xattr_permissions: owners and modes kept in attributes are not read here; \
+             leave it out",
+        ));
+    }
     check_apart(layers)?;
     let space = if options.userxattr {
         MarkSpace::User

@@ -53,7 +53,7 @@ fn now() -> i64 {
 
 const CONTAINERFILE: &str = "FROM mine\n\
     RUN rm -rf /opt/new/deep && echo built > /built\n\
-    RUN chmod 700 /etc && touch -d 2020-01-01T00:00:00Z /built\n\
+    RUN chmod 700 /etc && touch -d 202001010000 /built\n\
     COPY file /copied\n";
 
 /// The whole life of a container, of the image made from it, and of one built on that.
@@ -77,6 +77,10 @@ fn session(podman: &Podman, sample: &Sample, dir: &Path, watch: &mut Stopwatch) 
     watch.lap("run and exec");
     let root = PathBuf::from(podman.ok(&["mount", "c"]).trim());
     change(&root, sample);
+    // Of a directory where the image has a file, podman's diff on overlayfs says "not a directory".
+    let replaced = root.join(sample.change("FILE_TO_DIR"));
+    fs::remove_dir_all(&replaced).unwrap();
+    fs::write(&replaced, "a file again").unwrap();
     watch.lap("changes");
     let copied = dir.join("copied");
     fs::write(dir.join("file"), "from outside").unwrap();
@@ -95,22 +99,15 @@ fn session(podman: &Podman, sample: &Sample, dir: &Path, watch: &mut Stopwatch) 
     watch.lap("commit");
     let exported = dir.join("export.tar");
     podman.ok(&["export", "-o", exported.to_str().unwrap(), "c"]);
-    let listed = run(
-        "tar",
-        &["--numeric-owner", "-tvf", exported.to_str().unwrap()],
-    );
-    let exported = listed.success();
-    let members = exported.lines().map(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        // Mode, owner, size, and the name: the time stands between.
-        format!("{} {}", words[..3].join(" "), words[5..].join(" "))
-    });
-    // Links are told apart by the container's tree.
-    let members: Vec<_> = members.filter(|line| !line.contains(" link to ")).collect();
-    results.said.push(("export", members.len().to_string()));
+    let words = ["-tf", exported.to_str().unwrap()];
+    let names = sorted(&run("tar", &words).success()).join("\n");
+    results.said.push(("export", names));
     watch.lap("export");
-    fs::write(dir.join("Containerfile"), CONTAINERFILE).unwrap();
-    podman.ok(&["build", "-q", "-t", "built", dir.to_str().unwrap()]);
+    let context = dir.join("context");
+    fs::create_dir(&context).unwrap();
+    fs::write(context.join("Containerfile"), CONTAINERFILE).unwrap();
+    fs::write(context.join("file"), "from outside").unwrap();
+    podman.ok(&["build", "-q", "-t", "built", context.to_str().unwrap()]);
     watch.lap("build");
     for (what, image) in [
         ("the committed image", "mine"),
@@ -194,7 +191,18 @@ fn daemons_of(root: &Path) -> usize {
         .count()
 }
 
-fn compare(test: &'static str, sample: &Sample) {
+/// On overlayfs as podman mounts it, changing a file with several names separates that name.
+fn without_links(mut sample: Sample) -> Sample {
+    let changes = sample.changes.iter().map(|change| match change {
+        ("TOUCH", "bin/busybox") => ("TOUCH", "srv/www/index.html"),
+        other => *other,
+    });
+    sample.changes = changes.collect::<Vec<_>>().leak();
+    sample
+}
+
+fn compare(test: &'static str, sample: Sample) {
+    let sample = &without_links(sample);
     let scratch = Strata::new();
     let mut results = Vec::new();
     for (name, program) in [("kernel", None), ("strata", Some(strata_binary()))] {
@@ -216,7 +224,22 @@ fn compare(test: &'static str, sample: &Sample) {
     for (ours, kernel) in ours.trees.iter().zip(&kernel.trees) {
         assert_same((ours.0, &ours.1), ("on overlayfs", &kernel.1));
     }
-    assert_eq!(ours.diff, kernel.diff);
+    let diff = |results: &Results| comparable(results, sample);
+    assert_eq!(diff(&ours), diff(&kernel));
+}
+
+/// The lines of a diff that podman's two ways to make it have in common. With a mount program it
+/// compares two trees: a directory is changed when something in it is; one that was replaced shows
+/// what it had, and not only its own deletion; a new name of a file is no change of the file.
+fn comparable(results: &Results, sample: &Sample) -> Vec<String> {
+    let (_, tree) = &results.trees[0];
+    let [replaced, linked] = ["REPLACE_DIR", "LINK"].map(|purpose| sample.change(purpose));
+    let wanted = |line: &&String| {
+        let (kind, path) = line.split_once(" /").unwrap();
+        let is_dir = tree.get(Path::new(path)).is_some_and(|o| o.kind == "dir");
+        !path.starts_with(replaced) && (kind != "C" || !is_dir && path != linked)
+    };
+    results.diff.iter().filter(wanted).cloned().collect()
 }
 
 #[test]
@@ -226,7 +249,7 @@ fn a_session_equals_one_on_the_kernel() {
         return;
     }
     if let Some(sample) = small(TEST) {
-        compare(TEST, &sample);
+        compare(TEST, sample);
     }
 }
 
@@ -237,7 +260,7 @@ fn a_session_with_fifty_thousand_files() {
         return;
     }
     if let Some(sample) = big(TEST) {
-        compare(TEST, &sample);
+        compare(TEST, sample);
     }
 }
 
@@ -379,7 +402,8 @@ const ROOTLESS: &str = r#"
     exec setpriv --reuid=4321 --regid=4321 --clear-groups env -i PATH="$PATH" HOME="$D/home" \
         XDG_RUNTIME_DIR="$D/run" TMPDIR="$D/tmp" D="$D" IMAGE="$IMAGE" bash -euc '
         exec 2>stderr
-        trap "[ \$? = 0 ] || cat stderr >&3" EXIT
+        # podman keeps its namespaces by a process that only waits.
+        trap "[ \$? = 0 ] || cat stderr >&3; kill \$(cat $XDG_RUNTIME_DIR/libpod/tmp/pause.pid)" EXIT
         podman load -q -i "$D/image.tar" >/dev/null
         podman run --name c "$IMAGE" sh -c "rm -rf /etc/issue /usr/share/words/a; mkdir /d; chown 5:6 /d; stat -c %u:%g /d /etc"
         podman diff c | grep -v /run | sort
@@ -390,8 +414,7 @@ const ROOTLESS: &str = r#"
         podman run --rm built sh -c "ls /built /copied; test ! -e /d && echo gone"
         podman run --rm --read-only built sh -c "touch /x || echo refused"
         podman rm -a -f >/dev/null
-        podman unshare grep -c fuse.strata /proc/mounts || true
-        podman unshare rm -rf "$HOME/.local"
+        podman unshare grep -c "$HOME.*fuse.strata" /proc/mounts || true
     ' 3>&2
 "#;
 

@@ -504,6 +504,7 @@ fn what_cannot_be_is_said_in_one_line() {
         ("ro", "nothing to mount"),
         ("lowerdir=a,lowerdirr=b", "did you mean lowerdir?"),
         ("lowerdir=a,verity=require", "digests"),
+        ("lowerdir=a,xattr_permissions=2", "xattr_permissions"),
     ] {
         let said = dirs.mount(options).failure();
         assert!(said.contains(why), "{options}: {said}");
