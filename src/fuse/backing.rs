@@ -9,8 +9,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+
+use lru::LruCache;
 
 use super::policy::Stores;
 use crate::layer::Contents;
@@ -61,7 +64,13 @@ struct Table<I> {
     open: HashMap<NodeId, Open<I>>,
     /// Nodes that have, or had, a passthrough handle, until they are forgotten.
     passed: HashMap<NodeId, Stores>,
+    /// Whose host files are open for cached handles.
+    files: LruCache<NodeId, ()>,
 }
+
+/// How many host files are kept open to be read from. The limit may be 1,024 descriptors, and what is
+/// open in the mount has no limit: who falls out is opened again at the next read.
+const KEPT: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
 struct Open<I> {
     handles: usize,
@@ -78,6 +87,7 @@ impl<I> Default for Modes<I> {
         Self(Mutex::new(Table {
             open: HashMap::new(),
             passed: HashMap::new(),
+            files: LruCache::new(KEPT),
         }))
     }
 }
@@ -98,7 +108,7 @@ impl<I> Modes<I> {
         stores: Stores,
     ) -> Mode<I> {
         // Dropped after the lock: to end a registration is a system call.
-        let _refused;
+        let (_refused, _dropped);
         let mut table = self.0.lock();
         let table = &mut *table;
         let open = match table.open.entry(node) {
@@ -118,6 +128,7 @@ impl<I> Modes<I> {
         open.handles += 1;
         match &mut open.by {
             By::Kernel(id) => {
+                _dropped = None;
                 let id = Arc::clone(id);
                 let known = table.passed.entry(node).or_insert(stores);
                 if stores == Stores::Unseen {
@@ -126,9 +137,11 @@ impl<I> Modes<I> {
                 Mode::Passthrough(id)
             }
             By::Us(current) => {
+                let is_file = reader.as_ref().is_some_and(Reader::is_file);
                 if let Some(reader) = reader {
                     improve(current, reader);
                 }
+                _dropped = is_file.then(|| table.keep(node));
                 let pages_valid = !table.passed.contains_key(&node);
                 Mode::Cached { pages_valid }
             }
@@ -143,6 +156,7 @@ impl<I> Modes<I> {
         };
         open.handles -= 1;
         let last = if open.handles == 0 {
+            table.files.pop(&node);
             table.open.remove(&node)
         } else {
             None
@@ -151,20 +165,27 @@ impl<I> Modes<I> {
         drop(last);
     }
 
-    /// What cached handles of a node are read from, if it has any.
+    /// What cached handles of a node are read from, if it has any and it is at hand.
     pub fn reader(&self, node: NodeId) -> Option<Reader> {
-        match &self.0.lock().open.get(&node)?.by {
+        let mut table = self.0.lock();
+        table.files.promote(&node);
+        match &table.open.get(&node)?.by {
             By::Us(reader) => reader.clone(),
             By::Kernel(_) => None,
         }
     }
 
-    /// The node was copied up: its cached handles are read from the upper from now on.
+    /// What cached handles of a node are read from, from now on: the upper, if it was copied up.
     pub fn set_reader(&self, node: NodeId, reader: Reader) {
-        if let Some(open) = self.0.lock().open.get_mut(&node)
+        let mut table = self.0.lock();
+        let is_file = reader.is_file();
+        if let Some(open) = table.open.get_mut(&node)
             && let By::Us(current) = &mut open.by
         {
             improve(current, reader);
+            let dropped = is_file.then(|| table.keep(node));
+            drop(table);
+            drop(dropped);
         }
     }
 
@@ -182,6 +203,23 @@ impl<I> Modes<I> {
     /// Number of nodes with open handles.
     pub fn len(&self) -> usize {
         self.0.lock().open.len()
+    }
+}
+
+impl<I> Table<I> {
+    /// A node has a file open; the one that has not been used for longest may lose its own.
+    fn keep(&mut self, node: NodeId) -> Option<Reader> {
+        let (old, ()) = self.files.push(node, ())?;
+        match &mut self.open.get_mut(&old)?.by {
+            By::Us(reader) if old != node => reader.take(),
+            _ => None,
+        }
+    }
+}
+
+impl Reader {
+    fn is_file(&self) -> bool {
+        matches!(self.contents, Contents::File(_))
     }
 }
 
@@ -206,6 +244,23 @@ mod tests {
     }
 
     const NODE: NodeId = NodeId(7);
+
+    #[test]
+    fn few_files_are_kept_open() {
+        let modes = Modes::<u32>::default();
+        let nodes = (10..10 + 2 * KEPT.get() as u64).map(NodeId);
+        for node in nodes.clone() {
+            drop(modes.attach(node, None, reader(false), Stores::Seen));
+        }
+        let open = || nodes.clone().filter(|n| modes.reader(*n).is_some()).count();
+        assert_eq!(open(), KEPT.get());
+        assert!(modes.reader(NodeId(10)).is_none(), "the oldest");
+        modes.set_reader(NodeId(10), reader(true).unwrap());
+        assert!(modes.reader(NodeId(10)).unwrap().from_upper);
+        assert_eq!(open(), KEPT.get());
+        nodes.clone().for_each(|node| modes.detach(node));
+        assert_eq!(open(), 0);
+    }
 
     #[test]
     fn a_node_keeps_its_mode_until_its_last_handle() {

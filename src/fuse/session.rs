@@ -73,7 +73,15 @@ impl Session {
     /// # Errors
     /// `System` when the kernel's device fails.
     pub fn run(self) -> Result<(), Failure> {
-        self.inner.run().context(|| "serve the mount")
+        match self.inner.run() {
+            // What the kernel says instead of ENODEV when requests were under way at the end, or when
+            // the end was forced.
+            Err(e) if e.raw_os_error() == Some(libc::ECONNABORTED) => {
+                log::info!("the connection was aborted");
+                Ok(())
+            }
+            ended => ended.context(|| "serve the mount"),
+        }
     }
 }
 
