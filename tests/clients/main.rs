@@ -6,6 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(test)]
+mod docker_storage;
+#[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod golden;
