@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::dir_fds::{LayerFds, on_file_system};
 use super::dir_slots::{Listing, ROOT, Slots};
 use super::format::{Mark, MarkSpace, decode_handle, encode_handle};
+use super::owner_record::OwnerRecords;
 use super::place::{Place, open_beneath, stat_from};
 use super::{Contents, DirItem, Entry, Layer, LayerNode, Marks, NodeEntry};
 use crate::error::{Errno, Error, Result};
@@ -40,6 +41,8 @@ pub struct DirForms {
     /// Read AUFS's whiteouts and opaque markers (`.wh.*`) too, and what fuse-overlayfs writes by
     /// whatever right it has. They hide real files of that name.
     pub aufs: bool,
+    /// Read owner, mode and type from an attribute in layers whose root has one.
+    pub records: bool,
 }
 
 /// A host directory as a layer.
@@ -52,6 +55,7 @@ pub struct DirLayer {
     uuid: [u8; 16],
     /// Whether some character devices 0:0 are devices, and carry a mark that says so.
     devices: bool,
+    records: OwnerRecords,
     /// A readable descriptor for finding objects by handle, and their device; `None` where that
     /// isn't allowed.
     by_handle: Option<(Arc<OwnedFd>, u64)>,
@@ -69,24 +73,33 @@ impl DirLayer {
             if FileType::from_mode(dir.st_mode) != Some(FileType::Directory) {
                 return Err(Error::new(Errno::ENOTDIR).context(path.display()));
             }
-            return Ok(Self::from_fd(tree, forms));
+            return Self::from_fd(tree, forms);
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|e| Error::from(e).context(path.display()))?;
-        Ok(Self::from_fd(root, forms))
+        Self::from_fd(root, forms)
     }
 
     /// A layer whose root is already open.
-    #[must_use]
-    pub fn from_fd(root: OwnedFd, forms: DirForms) -> Self {
+    ///
+    /// # Errors
+    /// What reading its attributes reports.
+    pub fn from_fd(root: OwnedFd, forms: DirForms) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = || Ok(rustix::fs::openat(&root, c".", flags, Mode::empty())?);
         let by_handle = on_file_system(&root, readable).ok();
         let root = Arc::new(root);
-        let mark = Place::Held(Arc::clone(&root)).xattr(&forms.space.name(Mark::Device));
-        Self {
+        let place = Place::Held(Arc::clone(&root));
+        let mark = place.xattr(&forms.space.name(Mark::Device));
+        let records = if forms.records {
+            OwnerRecords::of_root(&place)?
+        } else {
+            OwnerRecords::default()
+        };
+        Ok(Self {
             devices: mark.is_ok_and(|m| m.is_some()),
+            records,
             uuid: by_handle
                 .as_ref()
                 .map(|(fd, _)| handle::fs_uuid(fd))
@@ -96,7 +109,13 @@ impl DirLayer {
             forms,
             slots: Mutex::new(Slots::default()),
             fds: LayerFds::default(),
-        }
+        })
+    }
+
+    /// Whether owner, mode and type are kept in an attribute here.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        self.records.is_on()
     }
 
     fn link(&self, node: LayerNode) -> Result<(LayerNode, NameBuf)> {
@@ -162,7 +181,7 @@ impl DirLayer {
     fn item(&self, dir: &Arc<OwnedFd>, how: Listing, raw: RawItem<'_>) -> Result<Option<FileType>> {
         let plain = match raw.kind {
             Some(FileType::CharDevice) | None => false,
-            Some(FileType::Regular) => !how.xattr_whiteouts,
+            Some(FileType::Regular) => !how.xattr_whiteouts && !self.records.is_on(),
             Some(_) => true,
         };
         if plain {
@@ -171,7 +190,10 @@ impl DirLayer {
         let name = raw.name.as_os_str();
         let stat = stat_from(&rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?)?;
         let place = Place::Named(Arc::clone(dir), raw.name.into());
-        Ok((!self.is_whiteout(&place, &stat, how)?).then_some(stat.kind))
+        if self.is_whiteout(&place, &stat, how)? {
+            return Ok(None);
+        }
+        Ok(Some(self.records.shown(&place, stat)?.kind))
     }
 }
 
@@ -233,6 +255,7 @@ impl Layer for DirLayer {
             return Ok(Some(Entry::Whiteout));
         }
         let (marks, how) = self.marks(&place, &stat)?;
+        let stat = self.records.shown(&place, stat)?;
         let node = self.slots.lock().take(dir, name, how);
         Ok(Some(Entry::Node(NodeEntry { node, stat, marks })))
     }
@@ -265,7 +288,8 @@ impl Layer for DirLayer {
     }
 
     fn stat(&self, node: LayerNode) -> Result<Stat> {
-        self.place(node)?.stat()
+        let place = self.place(node)?;
+        self.records.shown(&place, place.stat()?)
     }
 
     fn read_link(&self, node: LayerNode) -> Result<Box<[u8]>> {
@@ -413,7 +437,15 @@ mod tests {
         }
         let opaque = |aufs, name: &str| {
             let space = MarkSpace::Trusted;
-            let layer = DirLayer::open(tmp.path(), DirForms { space, aufs }).unwrap();
+            let layer = DirLayer::open(
+                tmp.path(),
+                DirForms {
+                    space,
+                    aufs,
+                    ..DirForms::default()
+                },
+            )
+            .unwrap();
             let Some(Entry::Node(found)) = entry(&layer, ROOT, name) else {
                 panic!()
             };

@@ -6,6 +6,7 @@ mod dir_fds;
 mod dir_slots;
 pub mod format;
 pub mod image;
+pub mod owner_record;
 pub(crate) mod place;
 
 use std::fs::File;

@@ -280,12 +280,6 @@ pub fn of_layers(
             "mount option verity: digests of files are not checked here; leave it out",
         ));
     }
-    if options.xattr_permissions.is_some() {
-        return Err(Failure::usage(
-            "mount option xattr_permissions: owners and modes kept in attributes are not read here; \
-             leave it out",
-        ));
-    }
     check_apart(layers)?;
     let space = if options.userxattr {
         MarkSpace::User
@@ -295,8 +289,9 @@ pub fn of_layers(
     let forms = DirForms {
         space,
         aufs: options.aufs,
+        records: options.aufs || options.xattr_permissions.is_some(),
     };
-    let mut lowers = open_layers(&layers.lowers, forms)?;
+    let (mut lowers, records) = open_layers(&layers.lowers, forms)?;
     let mut pin = None;
     if let Some(name) = &layers.image {
         let store = store()?;
@@ -313,7 +308,8 @@ pub fn of_layers(
         statfs_dir: first,
         metacopy: options.metacopy.is_some_and(Switch::is_on),
         redirect: options.redirect_dir.unwrap_or_default(),
-        data_lowers: open_layers(&layers.data_lowers, forms)?,
+        data_lowers: open_layers(&layers.data_lowers, forms)?.0,
+        owner_records: records || upper.as_ref().is_some_and(Upper::has_records),
     };
     let union = Union::new(lowers, upper, union_options)?;
     Ok(Stack {
@@ -324,13 +320,17 @@ pub fn of_layers(
     })
 }
 
-fn open_layers(paths: &[PathBuf], forms: DirForms) -> Result<Vec<Arc<dyn Layer>>, Failure> {
-    let open = |path: &PathBuf| -> Result<Arc<dyn Layer>, Failure> {
+/// Opens directories as layers, and tells whether some keep owner and mode in an attribute.
+fn open_layers(paths: &[PathBuf], forms: DirForms) -> Result<(Vec<Arc<dyn Layer>>, bool), Failure> {
+    let mut layers: Vec<Arc<dyn Layer>> = Vec::with_capacity(paths.len());
+    let mut records = false;
+    for path in paths {
         let layer = DirLayer::open(path, forms);
         let layer = layer.map_err(|e| of_path(e).context("lowerdir"))?;
-        Ok(Arc::new(layer))
-    };
-    paths.iter().map(open).collect()
+        records |= layer.has_records();
+        layers.push(Arc::new(layer));
+    }
+    Ok((layers, records))
 }
 
 /// Opens the upper of directory layers. One on a file system that is read-only is only looked at;
@@ -347,10 +347,16 @@ fn open_upper_for(
         }
         other => Ok(other?),
     }?;
-    match options.index {
-        Some(Switch::Off) => Ok(opened),
-        _ => opened.with_link_index(work).map_err(of_path),
+    let opened = match options.index {
+        Some(Switch::Off) => opened,
+        _ => opened.with_link_index(work).map_err(of_path)?,
+    };
+    if options.aufs || options.xattr_permissions.is_some() {
+        return opened
+            .with_owner_records(options.xattr_permissions)
+            .map_err(|e| of_path(e).context("mount option xattr_permissions"));
     }
+    Ok(opened)
 }
 
 /// The directories of a writable layer are beside each other, and not in or around a lower.

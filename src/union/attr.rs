@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::copy_up::Data;
-use super::{Caller, Node, Union};
+use super::{Caller, Node, Union, Upper};
 use crate::error::{Errno, Error, Result};
 use crate::layer::place::Place;
 use crate::stat::{FileType, Stat, Timespec};
@@ -76,7 +76,7 @@ impl Union {
         let mut stat;
         if node.has_upper() {
             let place = self.place(node)?;
-            stat = place.stat()?;
+            stat = self.shown(&place)?;
             if node.index_entry().is_some() {
                 stat.nlink = self.indexed_names(node, &place, stat.nlink)?;
             }
@@ -102,6 +102,14 @@ impl Union {
         }
         stat.ino = node.ino().0;
         Ok(stat)
+    }
+
+    /// The attributes of an object of the upper.
+    pub(super) fn shown(&self, place: &Place) -> Result<Stat> {
+        match &self.upper {
+            Some(upper) => upper.stat(place),
+            None => place.stat(),
+        }
     }
 
     /// The lower object that a node without an upper part shows.
@@ -136,19 +144,20 @@ impl Union {
             Some(_) => Data::All,
         };
         self.copy_up(node, data)?;
+        let upper = self.writable()?;
         let _tree = self.tree.read();
         let place = self.place(node)?;
         if let Some(size) = set.size {
             truncate(&place, size, handle)?;
         }
         if set.kill_priv || (set.size.is_some() && caller.uid != 0) {
-            kill_priv(&place)?;
+            kill_priv(upper, &place)?;
         }
         if set.uid.is_some() || set.gid.is_some() {
-            place.chown(set.uid, set.gid)?;
+            upper.chown(&place, set.uid, set.gid)?;
         }
         if let Some(perm) = set.perm {
-            place.chmod(perm)?;
+            upper.chmod(&place, perm)?;
         }
         if set.atime.is_some() || set.mtime.is_some() {
             let times = Timestamps {
@@ -169,15 +178,16 @@ impl Union {
         if caller.uid == 0 || !node.has_upper() {
             return Ok(());
         }
+        let upper = self.writable()?;
         let _tree = self.tree.read();
         let place = self.place(node)?;
-        let stat = place.stat()?;
+        let stat = upper.stat(&place)?;
         let strange = || {
             stat.gid != caller.gid
                 && !crate::sys::process::groups_of(caller.pid).contains(&stat.gid)
         };
         if stat.perm & libc::S_ISGID != 0 && strange() {
-            place.chmod(stat.perm & !libc::S_ISGID)?;
+            upper.chmod(&place, stat.perm & !libc::S_ISGID)?;
         }
         Ok(())
     }
@@ -262,8 +272,8 @@ pub(super) fn cut(place: &Place, size: u64, said: rustix::io::Result<()>) -> Res
 }
 
 /// Clears what a write by an ordinary user clears (inode(7), "set-user-ID").
-pub(super) fn kill_priv(place: &Place) -> Result<()> {
-    let stat = place.stat()?;
+pub(super) fn kill_priv(upper: &Upper, place: &Place) -> Result<()> {
+    let stat = upper.stat(place)?;
     if stat.kind != FileType::Regular {
         return Ok(());
     }
@@ -272,7 +282,7 @@ pub(super) fn kill_priv(place: &Place) -> Result<()> {
         perm &= !libc::S_ISGID;
     }
     if perm != stat.perm {
-        place.chmod(perm)?;
+        upper.chmod(place, perm)?;
     }
     Ok(())
 }

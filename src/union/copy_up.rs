@@ -154,7 +154,7 @@ impl Union {
                 )?;
             }
             self.copy_metadata(upper, lower, stat, &place)?;
-            if is_null_device(stat) {
+            if is_null_device(stat) && !upper.has_records() {
                 upper.mark_device(&place)?;
             }
             if data == Data::Attributes {
@@ -184,7 +184,9 @@ impl Union {
         place: &Place,
     ) -> Result<()> {
         let (space, layer, from) = (upper.space(), lower.layer(), lower.node());
-        place.chown(Some(stat.uid), Some(stat.gid))?;
+        if !upper.has_records() {
+            place.chown(Some(stat.uid), Some(stat.gid))?;
+        }
         for name in layer.xattr_names(from)? {
             let Some(value) = layer.xattr(from, &name)? else {
                 continue;
@@ -192,7 +194,7 @@ impl Union {
             let name = <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name);
             if layer.overlay_xattrs_are_data() {
                 copy_xattr(place, &space.escape(name), &value)?;
-            } else if space.unescape(name).is_some() {
+            } else if space.unescape(name).is_some() && !self.hides(name) {
                 copy_xattr(place, name, &value)?;
             }
         }
@@ -211,7 +213,9 @@ impl Union {
                 }
             }
         }
-        if stat.kind != FileType::Symlink {
+        if upper.has_records() {
+            upper.record(place, stat)?;
+        } else if stat.kind != FileType::Symlink {
             place.chmod(stat.perm)?;
         }
         place.set_times(&times_of(stat))
@@ -507,6 +511,10 @@ fn make_temp(upper: &Upper, lower: &LowerRef, stat: &Stat) -> Result<Temp> {
         FileType::Symlink => {
             let target = lower.layer().read_link(lower.node())?;
             rustix::fs::symlinkat(&*target, work, &name)?;
+        }
+        _ if upper.has_records() => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(work, &name, flags, private).map(drop)?;
         }
         FileType::CharDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket => {
             let kind = RawType::from_raw_mode(stat.kind.mode_bits());

@@ -23,7 +23,7 @@ use crate::layer::Contents;
 use crate::layer::format::Mark;
 use crate::layer::place::{Place, open_beneath};
 use crate::name::Name;
-use crate::stat::FileType;
+use crate::stat::{FileType, Stat};
 use crate::sys::creds::as_owner;
 
 /// What mknod(2) makes.
@@ -51,6 +51,9 @@ struct New<'a, T> {
     make: &'a dyn Fn(&OwnedFd, &OsStr) -> rustix::io::Result<T>,
     /// It is the character device 0:0, which needs a mark to be told from a whiteout.
     null_device: bool,
+    /// Permission bits, and the number of a device, where records keep them.
+    perm: u32,
+    rdev: u64,
 }
 
 impl Union {
@@ -75,6 +78,8 @@ impl Union {
             caller,
             make: &make,
             null_device: false,
+            perm: mode.as_raw_mode(),
+            rdev: 0,
         };
         let (found, fd) = self.make(parent, name, &new)?;
         let contents = Contents::File(Arc::new(File::from(fd)));
@@ -106,6 +111,8 @@ impl Union {
             caller,
             make: &make,
             null_device: false,
+            perm: mode.as_raw_mode(),
+            rdev: 0,
         };
         Ok(self.make(parent, name, &new)?.0)
     }
@@ -132,13 +139,20 @@ impl Union {
         };
         let _tree = self.tree.read();
         let mode = self.mode_for(parent, perm, caller)?;
-        let raw = RawType::from_raw_mode(kind.mode_bits());
-        let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::mknodat(dir, name, raw, mode, rdev);
+        let recorded = self.writable()?.has_records();
+        let (raw, number) = if recorded {
+            (RawType::RegularFile, 0)
+        } else {
+            (RawType::from_raw_mode(kind.mode_bits()), rdev)
+        };
+        let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::mknodat(dir, name, raw, mode, number);
         let new = New {
             kind,
             caller,
             make: &make,
-            null_device: special == Special::CharDevice(0),
+            null_device: special == Special::CharDevice(0) && !recorded,
+            perm: mode.as_raw_mode(),
+            rdev,
         };
         Ok(self.make(parent, name, &new)?.0)
     }
@@ -151,14 +165,20 @@ impl Union {
         caller: Caller,
     ) -> Result<()> {
         let mode = Mode::empty();
-        let make = |dir: &OwnedFd, name: &OsStr| {
-            rustix::fs::mknodat(dir, name, RawType::CharacterDevice, mode, 0)
+        let recorded = self.writable()?.has_records();
+        let raw = if recorded {
+            RawType::RegularFile
+        } else {
+            RawType::CharacterDevice
         };
+        let make = |dir: &OwnedFd, name: &OsStr| rustix::fs::mknodat(dir, name, raw, mode, 0);
         let new = New {
             kind: FileType::CharDevice,
             caller,
             make: &make,
-            null_device: true,
+            null_device: !recorded,
+            perm: 0,
+            rdev: 0,
         };
         let (found, ()) = self.make(parent, name, &new)?;
         let id = found.node.id();
@@ -185,6 +205,8 @@ impl Union {
             caller,
             make: &make,
             null_device: false,
+            perm: 0o777,
+            rdev: 0,
         };
         Ok(self.make(parent, name, &new)?.0)
     }
@@ -220,7 +242,7 @@ impl Union {
         // The upper is asked by making; what a lower has must be asked first, or a new object
         // could hide it unseen.
         let below = self.lower_has(parent, name)?;
-        let made = if below || new.null_device {
+        let made = if below || new.null_device || upper.has_records() {
             Err(RawErrno::EXIST)
         } else {
             let (uid, gid) = (new.caller.uid, new.caller.gid);
@@ -229,16 +251,16 @@ impl Union {
         let value = match made {
             Ok(value) => value,
             Err(RawErrno::EXIST) => {
-                match upper.entry(&dir, name)? {
-                    Some(UpperEntry::Whiteout) => {}
-                    None if !below => {}
+                let over = match upper.entry(&dir, name)? {
+                    Some(UpperEntry::Whiteout) => Over::Whiteout,
+                    None if !below => Over::Nothing,
                     _ => return Err(Error::new(Errno::EEXIST)),
-                }
-                self.make_aside(upper, parent, &dir, name, new)?
+                };
+                self.make_aside(upper, parent, &dir, (name, over), new)?
             }
             Err(e) => return Err(e.into()),
         };
-        let mut stat = Place::Named(dir, name.into()).stat()?;
+        let mut stat = upper.stat(&Place::Named(dir, name.into()))?;
         let ino = self.new_ino(stat.ino);
         stat.ino = ino.0;
         // Nothing below shows through a new object, and it has no marks to be read.
@@ -261,7 +283,7 @@ impl Union {
         upper: &Upper,
         parent: &Arc<Node>,
         dir: &Arc<OwnedFd>,
-        name: &Name,
+        (name, over): (&Name, Over),
         new: &New<'_, T>,
     ) -> Result<T> {
         let work = upper.work()?;
@@ -269,17 +291,39 @@ impl Union {
         let within = nursery.as_ref().map_or(&**work, |(_, fd)| fd);
         let temp = upper.temp_name();
         let (uid, gid) = (new.caller.uid, new.caller.gid);
-        let made = as_owner(uid, gid, || (new.make)(within, &temp));
+        let made = if upper.has_records() {
+            (new.make)(within, &temp)
+        } else {
+            as_owner(uid, gid, || (new.make)(within, &temp))
+        };
         let placed = made.map_err(Error::from).and_then(|value| {
-            if new.null_device {
+            let finish = || -> Result<()> {
                 let held = Arc::new(open_beneath(within, Name::new(&temp)?, OFlags::PATH)?);
-                if let Err(e) = upper.mark_device(&Place::Held(held)) {
-                    remove_quietly(within, &temp, AtFlags::empty());
-                    return Err(e);
+                let place = Place::Held(held);
+                if new.null_device {
+                    upper.mark_device(&place)?;
                 }
+                if upper.has_records() {
+                    let parent = upper.stat(&Place::Held(Arc::clone(dir)))?;
+                    upper.record(&place, &new.stat(place.stat()?, &parent))?;
+                }
+                Ok(())
+            };
+            if let Err(e) = finish() {
+                let dir = match new.kind {
+                    FileType::Directory => AtFlags::REMOVEDIR,
+                    _ => AtFlags::empty(),
+                };
+                remove_quietly(within, &temp, dir);
+                return Err(e);
             }
-            self.replace_whiteout(upper, within, &temp, dir, name, new.kind)
-                .map(|()| value)
+            match (new.kind, over) {
+                (FileType::Directory, Over::Whiteout) => {
+                    self.replace_whiteout(upper, within, &temp, dir, name)
+                }
+                (kind, _) => place_new(within, &temp, dir, name, kind),
+            }
+            .map(|()| value)
         });
         if let Some((nursery, _)) = nursery {
             remove_quietly(work, &nursery, AtFlags::REMOVEDIR);
@@ -287,7 +331,7 @@ impl Union {
         placed
     }
 
-    /// Puts an object built in `from` where a whiteout is, or nothing.
+    /// Puts a directory built in `from` where a whiteout is.
     fn replace_whiteout(
         &self,
         upper: &Upper,
@@ -295,16 +339,8 @@ impl Union {
         temp: &OsStr,
         dir: &OwnedFd,
         name: &Name,
-        kind: FileType,
     ) -> Result<()> {
         let name = name.as_os_str();
-        if kind != FileType::Directory {
-            let renamed = rustix::fs::renameat(from, temp, dir, name);
-            if renamed.is_err() {
-                remove_quietly(from, temp, AtFlags::empty());
-            }
-            return Ok(renamed?);
-        }
         let swap = || -> Result<()> {
             let fd = open_beneath(from, Name::new(temp)?, OFlags::PATH)?;
             let opaque = upper.space().name(Mark::Opaque);
@@ -333,6 +369,10 @@ impl Union {
         parent: &Arc<Node>,
         dir: &Arc<OwnedFd>,
     ) -> Result<Option<(std::ffi::OsString, OwnedFd)>> {
+        // Records have their own way to hand on a group, and no ACLs.
+        if upper.has_records() {
+            return Ok(None);
+        }
         let place = Place::Held(Arc::clone(dir));
         let stat = place.stat()?;
         let acl = self.has_default_acl(parent)?;
@@ -352,4 +392,51 @@ impl Union {
         drop(nursery);
         Ok(Arc::into_inner(fd).map(|fd| (temp, fd)))
     }
+}
+
+/// What is at a name where something is to be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Nothing,
+    Whiteout,
+}
+
+impl<T> New<'_, T> {
+    /// The attributes of the new object, where records keep them: owner, and what a setgid directory
+    /// hands on (inode(7), "set-group-ID").
+    fn stat(&self, made: Stat, parent: &Stat) -> Stat {
+        let inherits = parent.perm & libc::S_ISGID != 0;
+        let hands_on = inherits && self.kind == FileType::Directory;
+        Stat {
+            kind: self.kind,
+            perm: self.perm | if hands_on { libc::S_ISGID } else { 0 },
+            uid: self.caller.uid,
+            gid: if inherits {
+                parent.gid
+            } else {
+                self.caller.gid
+            },
+            rdev: self.rdev,
+            ..made
+        }
+    }
+}
+
+/// Gives an object built in `from` its name, where nothing is, or the whiteout of no directory.
+fn place_new(
+    from: &OwnedFd,
+    temp: &OsStr,
+    dir: &OwnedFd,
+    name: &Name,
+    kind: FileType,
+) -> Result<()> {
+    let renamed = rustix::fs::renameat(from, temp, dir, name.as_os_str());
+    if renamed.is_err() {
+        let flags = match kind {
+            FileType::Directory => AtFlags::REMOVEDIR,
+            _ => AtFlags::empty(),
+        };
+        remove_quietly(from, temp, flags);
+    }
+    Ok(renamed?)
 }

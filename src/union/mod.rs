@@ -84,6 +84,8 @@ pub struct UnionOptions {
     /// Layers below all others, from the top, whose files are seen only through the redirects of
     /// metacopies ("Data-only lower layers").
     pub data_lowers: Vec<Arc<dyn Layer>>,
+    /// Some layers keep owner, mode and type in an attribute, which is not shown then.
+    pub owner_records: bool,
 }
 
 /// Renamed directories (overlayfs's `redirect_dir`).

@@ -88,7 +88,7 @@ impl Union {
             };
             cut(&place, 0, said)?;
             if caller.uid != 0 {
-                kill_priv(&place)?;
+                kill_priv(self.writable()?, &place)?;
             }
         }
         Ok(Opened {

@@ -194,6 +194,11 @@ impl Union {
             }
             let name = Name::from_bytes(name)?;
             let kind = match FileType::from_mode(raw.as_raw_mode()) {
+                Some(FileType::Regular) if upper.has_records() => {
+                    upper
+                        .stat(&Place::Named(Arc::clone(&dir), name.into()))?
+                        .kind
+                }
                 Some(kind) if kind != FileType::CharDevice => kind,
                 // A whiteout, or a file system that doesn't tell types.
                 _ => {

@@ -16,6 +16,7 @@ use super::linked::LinkIndex;
 use crate::error::{Errno, Error, Result};
 use crate::layer::Marks;
 use crate::layer::format::{Mark, MarkSpace};
+use crate::layer::owner_record::{OwnerRecords, RecordName};
 use crate::layer::place::{Place, open_beneath, stat_from};
 use crate::name::Name;
 use crate::stat::{FileType, Stat};
@@ -39,6 +40,8 @@ pub struct Upper {
     next_temp: AtomicU64,
     /// Whether some character devices 0:0 are devices.
     devices: AtomicBool,
+    /// Owner, mode and type that are kept beside the inodes.
+    records: OwnerRecords,
     /// Files of directory layers that have several names, once copied up.
     links: Option<LinkIndex>,
     /// Whether `work/whiteout`, of which all whiteouts are hard links, has been made.
@@ -104,6 +107,7 @@ impl Upper {
             work: None,
             space,
             volatile: false,
+            records: OwnerRecords::default(),
             next_temp: AtomicU64::new(0),
             links: None,
             whiteout: Mutex::new(false),
@@ -130,6 +134,60 @@ impl Upper {
             Err(e) => return Err(Error::from(e).context(path.display())),
         }
         Ok(self)
+    }
+
+    /// Keeps owner, mode and type in an attribute: in this one, or in the one that the root has
+    /// already; without a name only in that.
+    ///
+    /// # Errors
+    /// What reading and writing the root's attributes reports.
+    pub fn with_owner_records(mut self, name: Option<RecordName>) -> Result<Self> {
+        let root = Place::Held(self.root());
+        let records = OwnerRecords::of_root(&root)?;
+        self.records = match name {
+            Some(name) if !records.is_on() && !self.is_read_only() => {
+                OwnerRecords::begin(name, &root)?
+            }
+            _ => records,
+        };
+        Ok(self)
+    }
+
+    /// Whether owner, mode and type are kept in an attribute.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        self.records.is_on()
+    }
+
+    /// The attributes of an object as the merged tree shows them.
+    pub(super) fn stat(&self, place: &Place) -> Result<Stat> {
+        self.records.shown(place, place.stat()?)
+    }
+
+    /// Changes the owner of an object.
+    pub(super) fn chown(&self, place: &Place, uid: Option<u32>, gid: Option<u32>) -> Result<()> {
+        if !self.has_records() {
+            return place.chown(uid, gid);
+        }
+        let mut stat = self.stat(place)?;
+        stat.uid = uid.unwrap_or(stat.uid);
+        stat.gid = gid.unwrap_or(stat.gid);
+        self.records.write(place, &stat)
+    }
+
+    /// Changes the mode of an object that is no symbolic link.
+    pub(super) fn chmod(&self, place: &Place, perm: u32) -> Result<()> {
+        if !self.has_records() {
+            return place.chmod(perm);
+        }
+        let mut stat = self.stat(place)?;
+        stat.perm = perm & 0o7777;
+        self.records.write(place, &stat)
+    }
+
+    /// Gives an object under construction these attributes, as far as records keep them.
+    pub(super) fn record(&self, place: &Place, stat: &Stat) -> Result<()> {
+        self.records.write(place, stat)
     }
 
     pub(super) fn link_index(&self) -> Option<&LinkIndex> {
@@ -181,6 +239,7 @@ impl Upper {
             return Ok(Some(UpperEntry::Whiteout));
         }
         let marks = place.marks(self.space)?;
+        let stat = self.records.shown(&place, stat)?;
         Ok(Some(UpperEntry::Node { stat, marks }))
     }
 

@@ -12,6 +12,7 @@ use super::create::DEFAULT_ACL;
 use super::{Node, Union};
 use crate::error::{Errno, Error, Result};
 use crate::layer::format::MarkSpace;
+use crate::layer::owner_record::is_record;
 
 impl Union {
     fn space(&self) -> MarkSpace {
@@ -20,11 +21,28 @@ impl Union {
             .map_or_else(MarkSpace::default, super::Upper::space)
     }
 
+    /// Whether an attribute is on disk only.
+    pub(super) fn hides(&self, name: &OsStr) -> bool {
+        self.options.owner_records && is_record(name)
+    }
+
+    /// Refuses what records can't be together with: an ACL on disk would be for the owner on disk.
+    fn check_name(&self, name: &OsStr) -> Result<()> {
+        let acl = name.as_bytes().starts_with(b"system.posix_acl_");
+        match acl && self.upper.as_ref().is_some_and(super::Upper::has_records) {
+            true => Err(Error::new(Errno::EOPNOTSUPP)),
+            false => Ok(()),
+        }
+    }
+
     /// An attribute's value; `None` when there is none of that name.
     ///
     /// # Errors
     /// What the layers report.
     pub fn xattr(&self, node: &Node, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        if self.hides(name) || self.check_name(name).is_err() {
+            return Ok(None);
+        }
         if node.has_upper() {
             let _tree = self.tree.read();
             return self.place(node)?.xattr(&self.space().escape(name));
@@ -48,7 +66,8 @@ impl Union {
         if node.has_upper() {
             let _tree = self.tree.read();
             let names = self.place(node)?.xattr_names()?;
-            let shown = names.iter().filter_map(|n| space.unescape(n));
+            let shown = names.iter().filter(|name| !self.hides(name));
+            let shown = shown.filter_map(|n| space.unescape(n));
             return Ok(shown.map(OsStringExt::into_vec).collect());
         }
         let lower = self.top_lower(node)?;
@@ -57,16 +76,16 @@ impl Union {
         if layer.overlay_xattrs_are_data() {
             return Ok(names.into_iter().map(Vec::from).collect());
         }
-        let shown = names
-            .iter()
-            .filter_map(|n| space.unescape(OsStr::from_bytes(n)));
+        let names = names.iter().map(|name| OsStr::from_bytes(name));
+        let shown = names.filter(|name| !self.hides(name));
+        let shown = shown.filter_map(|name| space.unescape(name));
         Ok(shown.map(OsStringExt::into_vec).collect())
     }
 
     /// Sets an attribute. `flags` are setxattr(2)'s (`XATTR_CREATE`, `XATTR_REPLACE`).
     ///
     /// # Errors
-    /// `EEXIST`, `ENODATA` by the flags, `EROFS`; what the upper's file system reports.
+    /// `EEXIST`, `ENODATA` by the flags, `EROFS`, `EPERM` for an attribute that is on disk only; what the upper's file system reports.
     pub fn set_xattr(
         &self,
         node: &Arc<Node>,
@@ -76,6 +95,10 @@ impl Union {
     ) -> Result<()> {
         let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits);
         let flags = flags.ok_or_else(|| Error::new(Errno::EINVAL))?;
+        self.check_name(name)?;
+        if self.hides(name) {
+            return Err(Error::new(Errno::EPERM));
+        }
         self.copy_up(node, Data::Attributes)?;
         let _tree = self.tree.read();
         self.forget_acl(node, name);
@@ -90,7 +113,7 @@ impl Union {
     pub fn remove_xattr(&self, node: &Arc<Node>, name: &OsStr) -> Result<()> {
         self.writable()?;
         // Nothing is copied up for an attribute that isn't there.
-        if !node.has_upper() && self.xattr(node, name)?.is_none() {
+        if self.hides(name) || (!node.has_upper() && self.xattr(node, name)?.is_none()) {
             return Err(Error::new(Errno::ENODATA));
         }
         self.copy_up(node, Data::Attributes)?;

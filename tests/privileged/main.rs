@@ -11,6 +11,7 @@ mod common;
 
 mod daemon;
 mod differential;
+mod dirs;
 mod faults;
 mod fuse;
 mod injected;
@@ -21,4 +22,5 @@ mod links;
 mod lowers;
 mod mount8;
 mod options;
+mod owners;
 mod semantics;

@@ -2,91 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use crate::common::cli::{self, Said, Strata, can_mount, is_mounted, run};
-
-/// Directories `a`, `b` (lowers), `u`, `w` and a mount point `m`; what is mounted goes on drop.
-struct Dirs {
-    strata: Strata,
-    point: PathBuf,
-}
-
-const LAYERS: &str = "lowerdir=a:b,upperdir=u,workdir=w";
-
-impl Dirs {
-    /// `script` fills the layers.
-    fn new(test: &str, script: &str) -> Option<Dirs> {
-        if !can_mount(test) {
-            return None;
-        }
-        let strata = Strata::new();
-        let script = format!("mkdir a b u w m; {script}");
-        let mut shell = Command::new("sh");
-        cli::said(shell.args(["-ec", &script]).current_dir(&strata.scratch)).success();
-        let point = strata.path("m");
-        Some(Dirs { strata, point })
-    }
-
-    /// `strata -o OPTIONS m`, as a mount program, in the directory of the layers.
-    fn mount(&self, options: &str) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
-        let words = ["-o", options, "m"];
-        command.args(words).current_dir(&self.strata.scratch);
-        // A store that can't be: directory layers need none.
-        cli::said(command.env("STRATA_ROOT", "/proc/none"))
-    }
-
-    fn mounted(&self, options: &str) -> String {
-        let said = self.mount(options);
-        let err = said.err.clone();
-        said.success();
-        assert!(is_mounted(&self.point));
-        err
-    }
-
-    /// `strata mount -o OPTIONS m`
-    fn mounted_by_command(&self, options: &str) {
-        let mut command = self.strata.command();
-        let words = ["mount", "-o", options, "m"];
-        cli::said(command.args(words).current_dir(&self.strata.scratch)).success();
-    }
-
-    fn umount(&self) {
-        run("umount", &[&self.point]).success();
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.point.join(name)
-    }
-
-    /// The line of /proc/self/mountinfo.
-    fn info(&self) -> String {
-        let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let here = format!(" {} ", self.point.display());
-        text.lines()
-            .find(|line| line.contains(&here))
-            .unwrap()
-            .to_owned()
-    }
-
-    /// Runs a shell script in the mount as an ordinary user.
-    fn as_user(&self, uid: u32, script: &str) -> Said {
-        for dir in [self.strata.scratch.parent().unwrap(), &self.strata.scratch] {
-            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-        let mut command = Command::new("setpriv");
-        command.args([&format!("--reuid={uid}"), &format!("--regid={uid}")]);
-        command.args(["--clear-groups", "sh", "-c", script]);
-        cli::said(command.current_dir(&self.point))
-    }
-}
-
-fn owner(path: &Path) -> (u32, u32) {
-    let meta = fs::symlink_metadata(path).unwrap();
-    (meta.uid(), meta.gid())
-}
+use crate::common::cli::{self, is_mounted, run};
+use crate::dirs::{Dirs, LAYERS};
 
 #[test]
 fn flags_reach_the_kernel() {
@@ -175,82 +95,6 @@ fn who_may_use_it() {
     dirs.umount();
     assert_eq!(root.unwrap(), "x\n");
     said.failure();
-}
-
-#[test]
-fn uid_and_gid_mapping() {
-    let script = "touch a/zero a/five a/out; chown 5:6 a/five; chown 70000:70000 a/out
-        mkdir a/d; chmod 777 a/d";
-    let Some(dirs) = Dirs::new("options::uid_and_gid_mapping", script) else {
-        return;
-    };
-    // As podman writes them.
-    let maps = "uidmapping=:0:100000:65536,gidmapping=:0:100000:65536";
-    dirs.mounted(&format!("{LAYERS},{maps}"));
-    let shown = ["zero", "five", "out"].map(|name| owner(&dirs.path(name)));
-    let made = dirs.as_user(
-        100_007,
-        "cd d; touch f; mkdir sub; ln -s x link; mkfifo fifo; chmod 600 f; echo x >f",
-    );
-    let new = owner(&dirs.path("d/f"));
-    let stranger = dirs.as_user(9, "mkdir d/strange");
-    let chowned = std::os::unix::fs::chown(dirs.path("five"), Some(100_009), Some(100_010));
-    let five = owner(&dirs.path("five"));
-    let refused = std::os::unix::fs::chown(dirs.path("five"), Some(9), None);
-    let zero = dirs.path("zero");
-    let acl = run(
-        "setfacl",
-        &["-m".as_ref(), "u:100003:rw".as_ref(), zero.as_os_str()],
-    );
-    let acl_back = run("getfacl", &["-nc".as_ref(), zero.as_os_str()]);
-    dirs.umount();
-    assert_eq!(
-        shown,
-        [(100_000, 100_000), (100_005, 100_006), (65534, 65534)]
-    );
-    made.success();
-    assert_eq!(new, (100_007, 100_007));
-    for name in ["f", "sub", "link", "fifo"] {
-        assert_eq!(owner(&dirs.strata.path("u/d").join(name)), (7, 7), "{name}");
-    }
-    stranger.success();
-    assert_eq!(owner(&dirs.strata.path("u/d/strange")), (65534, 65534));
-    chowned.unwrap();
-    assert_eq!(five, (100_009, 100_010));
-    assert_eq!(owner(&dirs.strata.path("u/five")), (9, 10));
-    assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EINVAL));
-    acl.success();
-    assert!(acl_back.success().contains("user:100003:rw-"));
-    let below = dirs.strata.path("u/zero");
-    let below = run("getfacl", &["-nc".as_ref(), below.as_os_str()]).success();
-    assert!(below.contains("user:3:rw-"), "{below}");
-}
-
-#[test]
-fn squashed_owners() {
-    let script = "touch a/f; chown 5:6 a/f; mkdir a/d; chown 8:8 a/d";
-    let Some(dirs) = Dirs::new("options::squashed_owners", script) else {
-        return;
-    };
-    for (words, file) in [
-        ("squash_to_root", (0, 0)),
-        ("squash_to_uid=1000", (1000, 6)),
-        ("squash_to_gid=1000", (5, 1000)),
-        ("squash_to_root,squash_to_uid=7,squash_to_gid=9", (7, 9)),
-    ] {
-        dirs.mounted(&format!("{LAYERS},{words}"));
-        let shown = owner(&dirs.path("f"));
-        dirs.umount();
-        assert_eq!(shown, file, "{words}");
-    }
-    // Everything is the user's own: he may do all with it.
-    dirs.mounted(&format!("{LAYERS},squash_to_uid=1000,squash_to_gid=1000"));
-    let said = dirs.as_user(
-        1000,
-        "echo x >> f; chmod 600 f; touch d/new; rm f; stat -c %u:%g d/new",
-    );
-    dirs.umount();
-    assert_eq!(said.success(), "1000:1000\n");
 }
 
 #[test]
@@ -504,7 +348,6 @@ fn what_cannot_be_is_said_in_one_line() {
         ("ro", "nothing to mount"),
         ("lowerdir=a,lowerdirr=b", "did you mean lowerdir?"),
         ("lowerdir=a,verity=require", "digests"),
-        ("lowerdir=a,xattr_permissions=2", "xattr_permissions"),
     ] {
         let said = dirs.mount(options).failure();
         assert!(said.contains(why), "{options}: {said}");

@@ -19,8 +19,9 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::Failure;
 use crate::fuse::{Ids, Lifetimes};
+use crate::layer::owner_record::RecordName;
 use crate::union::RedirectDir;
-pub use values::{OverrideStat, Switch, Transport, Verity, Xino};
+pub use values::{Switch, Transport, Verity, Xino};
 
 /// What `-o` says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,7 +80,7 @@ pub struct MountOptions {
     /// Digests of data-only files.
     pub verity: Option<Verity>,
     /// Owner, mode and type are kept in an extended attribute.
-    pub xattr_permissions: Option<OverrideStat>,
+    pub xattr_permissions: Option<RecordName>,
     /// Whom files are shown to belong to.
     pub ids: Ids,
     /// How long the kernel keeps names and attributes.

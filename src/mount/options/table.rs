@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use rustix::mount::{MountFlags, MountPropagationFlags as Spread};
 
-use super::values::{OverrideStat, SWITCH, Transport, Verity, Xino, one_of};
+use super::values::{SWITCH, Transport, Verity, Xino, one_of};
 use super::{MountOptions, Users, words};
 use crate::error::Failure;
 use crate::fuse::ids::IdMap;
 use crate::fuse::policy::FOREVER;
+use crate::layer::owner_record::RecordName;
 use crate::union::RedirectDir;
 
 /// What a word does.
@@ -427,8 +428,8 @@ fn set_xattr_permissions(options: &mut MountOptions, value: &str) -> Result<(), 
         value,
         &[
             ("0", None),
-            ("1", Some(OverrideStat::Privileged)),
-            ("2", Some(OverrideStat::Containers)),
+            ("1", Some(RecordName::Privileged)),
+            ("2", Some(RecordName::Containers)),
         ],
     )?;
     Ok(())

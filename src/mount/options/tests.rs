@@ -119,7 +119,7 @@ fn fuse_overlayfs_words() {
     assert_eq!(options.ids.uids.shown(5), 100_005);
     assert_eq!(options.ids.gids.shown(2), 6);
     assert!(options.static_nlink && options.noxattrs && options.noacl);
-    assert_eq!(options.xattr_permissions, Some(OverrideStat::Containers));
+    assert_eq!(options.xattr_permissions, Some(RecordName::Containers));
     assert_eq!(options.lifetimes.absent, Duration::from_millis(1500));
     assert_eq!(parsed("timeout=1e30").lifetimes.entry, FOREVER);
     for squashed in [

@@ -39,15 +39,6 @@ pub enum Verity {
     Require,
 }
 
-/// Which attribute keeps owner, mode and type (fuse-overlayfs's `xattr_permissions`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OverrideStat {
-    /// 1: `security.fuseoverlayfs.override_stat`, which only root can write.
-    Privileged,
-    /// 2: `user.containers.override_stat`, as containers/storage has it.
-    Containers,
-}
-
 /// How requests reach the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
