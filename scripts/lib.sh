@@ -45,14 +45,19 @@ storage_driver() {
     echo "$answer"
 }
 
-# cleanup_dir DIR: removes a directory and first what is still mounted below it.
-cleanup_dir() {
+# unmount_below DIR: whatever is mounted below a directory.
+unmount_below() {
     local mounted
-    [ -e "$1" ] || return 0
     # Deepest first; mountinfo writes a space as \040.
     awk -v dir="$1/" 'index($5, dir) == 1 {print $5}' /proc/self/mountinfo | sort -r | while IFS= read -r mounted; do
         umount -l "$(printf '%b' "$mounted")" || true
     done
+}
+
+# cleanup_dir DIR: removes a directory and first what is still mounted below it.
+cleanup_dir() {
+    [ -e "$1" ] || return 0
+    unmount_below "$1"
     rm -rf "$1"
 }
 
