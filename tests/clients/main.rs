@@ -16,6 +16,8 @@ mod isolation;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod packages;
+#[cfg(test)]
 mod peers;
 #[cfg(test)]
 mod podman_storage;
