@@ -22,6 +22,8 @@ mod peers;
 #[cfg(test)]
 mod podman_storage;
 #[cfg(test)]
+mod rootless;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod story;
