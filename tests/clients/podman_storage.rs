@@ -53,7 +53,7 @@ fn now() -> i64 {
 
 const CONTAINERFILE: &str = "FROM mine\n\
     RUN rm -rf /opt/new/deep && echo built > /built\n\
-    RUN chmod 700 /etc && touch -d '2020-01-01 00:00' /built\n\
+    RUN chmod 700 /etc && touch -d '2020-01-01 00:00:00' /built\n\
     COPY file /copied\n";
 
 /// The whole life of a container, of the image made from it, and of one built on that.

@@ -69,7 +69,7 @@ const SESSION: &str = r#"
     podman export c | tar -t | sort | sha256sum
     podman rm c >/dev/null
     step build
-    printf 'FROM mine\nRUN rm -rf /x /etc/issue && mkdir -p /opt/b && echo b > /opt/b/b\nRUN touch -d "2020-01-01 00:00" /opt/b/b && chmod 700 /opt\nCOPY file /copied\n' > Containerfile
+    printf 'FROM mine\nRUN rm -rf /x /etc/issue && mkdir -p /opt/b && echo b > /opt/b/b\nRUN touch -d "2020-01-01 00:00:00" /opt/b/b && chmod 700 /opt\nCOPY file /copied\n' > Containerfile
     podman build -q -t built . >/dev/null
     podman run --rm built sh -c 'cat /copied /opt/b/b; stat -c %Y:%a /opt/b/b; stat -c %a /opt; ls /'
     podman history --format '{{.CreatedBy}}' built
