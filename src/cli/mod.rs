@@ -2,19 +2,23 @@
 //! that a user of the library couldn't do.
 //!
 //! Exit status: 0 done; 1 it failed, with one line on standard error that says why; 2 the command
-//! line is wrong.
+//! line is wrong; 64 `inspect` was given a template that can't be parsed. A command on several objects
+//! does what it can, and ends with 1 when one of them failed.
 
 mod commit;
+mod confirm;
 mod containers;
 mod diff;
 pub mod format;
 mod history;
+mod image;
 mod images;
 mod inspect;
 mod load;
 mod mount;
 mod progress;
 mod save;
+mod system;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -34,7 +38,8 @@ use crate::store::Store;
     max_term_width = 100,
     after_help = "Examples:\n  strata load -i image.tar\n  strata mount --name web nginx /mnt\n  \
         strata commit -m 'new page' web nginx:mine\n  strata save -o mine.tar nginx:mine\n\n\
-        Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage."
+        Exit status: 0 done, 1 failed (one line on standard error says why), 2 wrong usage, \
+        64 a template of inspect that can't be parsed."
 )]
 struct Cli {
     /// The store's directory [default: /var/lib/strata for root, else ~/.local/share/strata].
@@ -63,13 +68,15 @@ enum Command {
     Rm(containers::RmArgs),
     Commit(commit::Args),
     Diff(diff::Args),
+    Image(image::Args),
     Images(images::Args),
     History(history::Args),
     Inspect(inspect::Args),
-    Tag(images::TagArgs),
-    Rmi(images::RmiArgs),
-    /// Show the version.
-    Version,
+    Tag(image::TagArgs),
+    Rmi(image::RmiArgs),
+    System(system::Args),
+    Info(system::InfoArgs),
+    Version(system::VersionArgs),
 }
 
 /// What every command has.
@@ -127,15 +134,15 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Rm(args) => args.run(context),
         Command::Commit(args) => args.run(context),
         Command::Diff(args) => args.run(context),
+        Command::Image(args) => args.run(context),
         Command::Images(args) => args.run(context),
         Command::History(args) => args.run(context),
         Command::Inspect(args) => args.run(context),
         Command::Tag(args) => args.run(context),
         Command::Rmi(args) => args.run(context),
-        Command::Version => {
-            print_line(format_args!("strata {}", env!("CARGO_PKG_VERSION")))?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::System(args) => args.run(context),
+        Command::Info(args) => args.run(context),
+        Command::Version(args) => args.run(),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod changes;
 mod config;
 mod digest;
+mod glob;
 pub mod history;
 mod manifest;
 pub mod media_type;
@@ -12,6 +13,7 @@ pub mod time;
 
 pub use config::{History, ImageConfig, RootFs, RuntimeConfig, StringSet};
 pub use digest::{ChainId, DiffId, Digest};
+pub use glob::Glob;
 pub use manifest::{Annotations, Descriptor, Index, Manifest};
 pub use media_type::Compression;
 pub use platform::Platform;

@@ -3,6 +3,7 @@
 
 pub mod control;
 pub mod daemon;
+pub mod info;
 pub mod live;
 pub mod logger;
 pub mod mountinfo;

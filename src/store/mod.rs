@@ -19,11 +19,16 @@
 mod atomic;
 mod blobs;
 pub mod containers;
+pub mod describe;
 mod gc;
+pub mod history;
+pub mod images;
 pub mod layers;
 mod lock;
 pub mod names;
 mod pins;
+pub mod prune;
+pub mod usage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

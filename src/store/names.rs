@@ -364,6 +364,11 @@ impl User {
 }
 
 impl Store {
+    /// Whether a container or a mount needs an image.
+    pub(super) fn is_used(&self, image: &StoredImage) -> Result<bool, Failure> {
+        Ok(self.user_of(image)?.is_some())
+    }
+
     fn user_of(&self, image: &StoredImage) -> Result<Option<User>, Failure> {
         let mut stopped = None;
         for container in self.containers()? {
