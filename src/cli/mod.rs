@@ -146,9 +146,9 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     }
 }
 
-/// One line on standard error.
+/// One line on standard error, and nothing in it that a terminal would act on.
 fn complain(failure: &Failure) {
-    eprintln!("strata: {failure}");
+    eprintln!("strata: {}", format::printable(&failure.to_string()));
 }
 
 /// A warning of the library.

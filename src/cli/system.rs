@@ -119,7 +119,7 @@ fn capitals(value: &Value) -> Value {
 }
 
 fn reclaimable(bytes: u64, of: u64) -> String {
-    match (bytes * 100).checked_div(of) {
+    match bytes.saturating_mul(100).checked_div(of) {
         Some(percent) => format!("{} ({percent}%)", exact_size(bytes)),
         None => exact_size(bytes),
     }
@@ -128,7 +128,10 @@ fn reclaimable(bytes: u64, of: u64) -> String {
 /// Docker's rows, and what else is on the disk.
 fn summary(usage: &DiskUsage) -> Vec<Value> {
     let active = usage.images.iter().filter(|i| i.containers > 0);
-    let used: u64 = active.clone().map(|i| i.unique).sum();
+    let used = active
+        .clone()
+        .map(|i| i.unique)
+        .fold(0, u64::saturating_add);
     let idle = usage.containers.iter().filter(|c| !c.mounted);
     let written: u64 = usage.containers.iter().map(|c| c.size).sum();
     let row = |kind: &str, counts: [String; 2], size: String, free: String, disk: u64| {
@@ -169,6 +172,7 @@ fn summary(usage: &DiskUsage) -> Vec<Value> {
             exact_size(usage.unused),
             usage.unused,
         ),
+        row("Cache", none(), String::new(), String::new(), usage.cache),
         row("Other", none(), String::new(), String::new(), usage.other),
         row("Total", none(), String::new(), String::new(), usage.total),
     ]
@@ -232,10 +236,11 @@ fn verbose(store: &Store, usage: &DiskUsage) -> Result<String, Failure> {
         }));
     }
     let parts = [
-        ("Images, of one alone", usage.images_unique),
+        ("Images, unshared", usage.images_unique),
         ("Images, shared", usage.images_shared),
         ("Containers", usage.containers_disk),
         ("Unused", usage.unused),
+        ("Cache", usage.cache),
         ("Other", usage.other),
         ("Total", usage.total),
     ];

@@ -298,6 +298,7 @@ impl Store {
             .and_then(|c| serde_json::from_value(c).ok())
             .unwrap_or_default();
         let size = self.image_size(image)?;
+        let blobs = image.manifest_data.layers.iter().map(|l| l.size);
         Ok(ImageDetails {
             id: image.id,
             repo_tags: tags.map(|n| n.familiar()).collect(),
@@ -315,7 +316,7 @@ impl Store {
             os: config.os.clone(),
             size,
             virtual_size: size,
-            compressed_size: image.manifest_data.layers.iter().map(|l| l.size).sum(),
+            compressed_size: blobs.fold(0, u64::saturating_add),
             graph_driver: GraphDriver {
                 data: DriverData {
                     chain: image.chain(),
@@ -389,7 +390,7 @@ impl Store {
             mountpoint,
             auto_remove: container.remove,
             size_rw: own,
-            size_root_fs: own.map(|own| own + below),
+            size_root_fs: own.map(|own| own.saturating_add(below)),
         })
     }
 }

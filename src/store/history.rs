@@ -29,6 +29,33 @@ pub struct HistoryEntry {
 impl Store {
     /// The steps of an image, newest first.
     ///
+    /// ```
+    /// use stratafs::image::{Descriptor, media_type};
+    /// use stratafs::store::Store;
+    ///
+    /// let dir = tempfile::tempdir()?;
+    /// let store = Store::open(dir.path())?;
+    /// // An image of nothing, as another tool might write it.
+    /// let config = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},
+    ///     "history":[{"created_by":"CMD [\"sh\"]","empty_layer":true}]}"#;
+    /// let id = store.add_blob(config.as_bytes())?;
+    /// let manifest = format!(
+    ///     r#"{{"schemaVersion":2,"config":{{"mediaType":"{}","digest":"{id}","size":{}}},"layers":[]}}"#,
+    ///     media_type::OCI_CONFIG,
+    ///     config.len(),
+    /// );
+    /// let digest = store.add_blob(manifest.as_bytes())?;
+    /// let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, manifest.len() as u64);
+    /// store.add_image(&descriptor, &["empty".parse()?])?;
+    ///
+    /// let image = store.find("empty")?;
+    /// let steps = store.history(&image)?;
+    /// assert_eq!((steps[0].created_by.as_str(), steps[0].image), ("CMD [\"sh\"]", Some(id)));
+    /// assert_eq!(store.describe_image(&image)?.repo_tags, ["empty:latest"]);
+    /// assert_eq!(store.image_size(&image)?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// `Invalid` when the store is damaged; `System`.
     pub fn history(&self, image: &StoredImage) -> Result<Vec<HistoryEntry>, Failure> {
@@ -48,16 +75,17 @@ impl Store {
         }
         let images = self.images()?;
         let made_from = parents(&images);
-        let mut at = Some(image);
-        let steps = image.config.history.len();
-        while let Some(image) = at {
-            // Rows run backwards, and those of layers without a step come first.
-            let place = steps - image.config.history.len().min(steps);
-            if let Some(entry) = entries.get_mut(place) {
-                entry.image = Some(image.id);
+        if let Some(entry) = entries.first_mut() {
+            entry.image = Some(image.id);
+        }
+        let mut at = made_from.get(&image.manifest);
+        while let Some(parent) = at.and_then(|at| images.iter().find(|i| i.manifest == *at)) {
+            // Rows run backwards: the parent's are the last ones.
+            let place = entries.len().checked_sub(parent.config.history.len());
+            if let Some(entry) = place.and_then(|place| entries.get_mut(place)) {
+                entry.image = Some(parent.id);
             }
-            let parent = made_from.get(&image.manifest);
-            at = images.iter().find(|i| Some(&i.manifest) == parent);
+            at = made_from.get(&parent.manifest);
         }
         Ok(entries)
     }

@@ -53,8 +53,8 @@ pub struct ContainerUsage {
     pub mounted: bool,
 }
 
-/// What the store takes. `images_unique + images_shared + unused + containers_disk + other` is
-/// `total`.
+/// What the store takes. `images_unique + images_shared + unused + containers_disk + cache + other`
+/// is `total`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUsage {
     /// Each image, newest first.
@@ -72,8 +72,10 @@ pub struct DiskUsage {
     pub unused: u64,
     /// Bytes on the disk of all containers.
     pub containers_disk: u64,
-    /// Bytes on the disk of everything else: directories, locks, contents kept to be shared by
-    /// mounts.
+    /// Bytes on the disk of files' contents that are kept to be shared by mounts; they can be made
+    /// again.
+    pub cache: u64,
+    /// Bytes on the disk of everything else: directories, locks.
     pub other: u64,
     /// Bytes on the disk of the whole store: what `du` says of its directory.
     pub total: u64,
@@ -92,6 +94,7 @@ enum Unit {
 struct Survey {
     units: HashMap<Unit, u64>,
     containers: HashMap<String, u64>,
+    cache: u64,
     total: u64,
     /// Files with several names, which count once.
     seen: HashSet<(u64, u64)>,
@@ -128,6 +131,7 @@ impl Survey {
         let root = store.root().to_owned();
         let mut units: HashMap<Unit, u64> = HashMap::new();
         let mut containers: HashMap<String, u64> = HashMap::new();
+        let mut cache = 0;
         survey.walk(&root, &mut |path, bytes| {
             let below = path.strip_prefix(&root).unwrap_or(path);
             let mut parts = below.iter().map(|part| part.to_str().unwrap_or_default());
@@ -145,6 +149,10 @@ impl Survey {
                     *containers.entry(id.to_owned()).or_default() += bytes;
                     None
                 }
+                [Some("strata"), Some("objects"), Some(_)] => {
+                    cache += bytes;
+                    None
+                }
                 _ => None,
             };
             if let Some(unit) = unit {
@@ -153,6 +161,7 @@ impl Survey {
         })?;
         survey.units = units;
         survey.containers = containers;
+        survey.cache = cache;
         Ok(survey)
     }
 }
@@ -169,6 +178,61 @@ fn units_of(image: &StoredImage) -> HashSet<Unit> {
         units.extend(chain.map(Unit::Chain));
     }
     units
+}
+
+/// How many images need each thing.
+#[derive(Default)]
+struct Users {
+    units: HashMap<Unit, usize>,
+    layers: HashMap<DiffId, usize>,
+}
+
+impl Users {
+    fn of(images: &[StoredImage]) -> Users {
+        let mut users = Users::default();
+        for image in images {
+            for unit in units_of(image) {
+                *users.units.entry(unit).or_default() += 1;
+            }
+            let layers: HashSet<_> = image.config.rootfs.diff_ids.iter().collect();
+            for layer in layers {
+                *users.layers.entry(*layer).or_default() += 1;
+            }
+        }
+        users
+    }
+}
+
+/// What an image takes on the disk, and would take on a wire.
+fn image_blocks(image: &StoredImage, survey: &Survey, users: &Users) -> ImageUsage {
+    // Sizes that a manifest claims are whatever somebody wrote there.
+    let blobs = image.manifest_data.layers.iter().map(|l| l.size);
+    let download = blobs
+        .chain([image.manifest_size, image.manifest_data.config.size])
+        .fold(0, u64::saturating_add);
+    let mut used = ImageUsage {
+        id: image.id,
+        manifest: image.manifest,
+        size: 0,
+        shared: 0,
+        unique: 0,
+        download,
+        disk: 0,
+        disk_shared: 0,
+        disk_unique: 0,
+        containers: 0,
+        mounted: 0,
+    };
+    for unit in units_of(image) {
+        let bytes = survey.units.get(&unit).copied().unwrap_or(0);
+        used.disk += bytes;
+        if users.units.get(&unit).is_some_and(|users| *users > 1) {
+            used.disk_shared += bytes;
+        } else {
+            used.disk_unique += bytes;
+        }
+    }
+    used
 }
 
 impl Store {
@@ -190,92 +254,60 @@ impl Store {
         let mut images = self.images()?;
         images.sort_by_key(|image| std::cmp::Reverse(created(image)));
         let survey = Survey::of(self)?;
-        let needed: Vec<_> = images.iter().map(units_of).collect();
-        let mut users: HashMap<Unit, usize> = HashMap::new();
-        let mut layer_users: HashMap<DiffId, usize> = HashMap::new();
-        for (image, units) in images.iter().zip(&needed) {
-            units
-                .iter()
-                .for_each(|unit| *users.entry(*unit).or_default() += 1);
-            let layers: HashSet<_> = image.config.rootfs.diff_ids.iter().collect();
-            layers
-                .into_iter()
-                .for_each(|layer| *layer_users.entry(*layer).or_default() += 1);
-        }
+        let users = Users::of(&images);
         let mut usage = DiskUsage {
+            containers_disk: survey.containers.values().sum(),
+            cache: survey.cache,
             total: survey.total,
             ..DiskUsage::default()
         };
-        let containers = self.containers()?;
-        for container in &containers {
-            usage
-                .containers
-                .push(self.container_usage(container, &survey)?);
-        }
-        usage.containers_disk = survey.containers.values().sum();
         for (unit, bytes) in &survey.units {
-            match users.get(unit) {
+            match users.units.get(unit) {
                 None => usage.unused += bytes,
                 Some(1) => usage.images_unique += bytes,
                 Some(_) => usage.images_shared += bytes,
             }
         }
-        let known = usage.unused + usage.images_unique + usage.images_shared;
-        usage.other = usage.total - known - usage.containers_disk;
+        let images_disk = usage.unused + usage.images_unique + usage.images_shared;
+        usage.other = usage.total - images_disk - usage.containers_disk - usage.cache;
+        let containers = self.containers()?;
+        for container in &containers {
+            let used = self.container_usage(container, &survey)?;
+            usage.containers.push(used);
+        }
         let mut counted = HashSet::new();
-        for (image, units) in images.iter().zip(&needed) {
-            let mut found = ImageUsage {
-                id: image.id,
-                manifest: image.manifest,
-                size: 0,
-                shared: 0,
-                unique: 0,
-                download: image.manifest_size
-                    + image.manifest_data.config.size
-                    + image
-                        .manifest_data
-                        .layers
-                        .iter()
-                        .map(|l| l.size)
-                        .sum::<u64>(),
-                disk: 0,
-                disk_shared: 0,
-                disk_unique: 0,
-                containers: 0,
-                mounted: 0,
-            };
-            let blobs = image.manifest_data.layers.iter().map(|l| l.size);
-            let layers = image.config.rootfs.diff_ids.iter();
-            for (layer, blob) in layers.zip(blobs.chain(std::iter::repeat(0))) {
-                let size = self.layer_size(layer, blob)?;
-                found.size += size;
-                if layer_users.get(layer).is_some_and(|users| *users > 1) {
-                    found.shared += size;
+        for image in &images {
+            let mut used = image_blocks(image, &survey, &users);
+            for (layer, size) in self.layer_sizes(image)? {
+                used.size = used.size.saturating_add(size);
+                if users.layers.get(&layer).is_some_and(|users| *users > 1) {
+                    used.shared = used.shared.saturating_add(size);
                 } else {
-                    found.unique += size;
+                    used.unique = used.unique.saturating_add(size);
                 }
-                if counted.insert(*layer) {
-                    usage.layers_size += size;
+                if counted.insert(layer) {
+                    usage.layers_size = usage.layers_size.saturating_add(size);
                 }
             }
-            for unit in units {
-                let bytes = survey.units.get(unit).copied().unwrap_or(0);
-                if users.get(unit).is_some_and(|users| *users > 1) {
-                    found.disk_shared += bytes;
-                } else {
-                    found.disk_unique += bytes;
-                }
-            }
-            found.disk = found.disk_shared + found.disk_unique;
-            for (container, used) in containers.iter().zip(&usage.containers) {
+            for (container, usage) in containers.iter().zip(&usage.containers) {
                 if container.image == image.manifest {
-                    found.containers += 1;
-                    found.mounted += u64::from(used.mounted);
+                    used.containers += 1;
+                    used.mounted += u64::from(usage.mounted);
                 }
             }
-            usage.images.push(found);
+            usage.images.push(used);
         }
         Ok(usage)
+    }
+
+    /// An image's layers with their sizes as Docker counts them.
+    fn layer_sizes(&self, image: &StoredImage) -> Result<Vec<(DiffId, u64)>, Failure> {
+        let blobs = image.manifest_data.layers.iter().map(|l| l.size);
+        let layers = image.config.rootfs.diff_ids.iter();
+        let sized = layers.zip(blobs.chain(std::iter::repeat(0)));
+        sized
+            .map(|(layer, blob)| Ok((*layer, self.layer_size(layer, blob)?)))
+            .collect()
     }
 
     fn container_usage(

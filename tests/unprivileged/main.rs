@@ -8,5 +8,7 @@
 
 mod archives;
 mod build;
+mod golden;
 mod hostile;
+mod images;
 mod layering;
