@@ -18,6 +18,7 @@
 //!    index   content               mapped index; bytes of a blob at random
 //!
 //!    mount, inspect -> archive -> {store, index, tar}      commit -> {union, store, index, tar}
+//!    mount -> copy -> {union, archive, tar}                export and cp: trees as tar streams
 //!    image, tar: pure data and formats      sys: below all, the only unsafe
 //! ```
 
@@ -25,6 +26,7 @@ pub mod archive;
 pub mod cli;
 pub mod commit;
 pub mod content;
+pub mod copy;
 pub mod error;
 pub mod fuse;
 pub mod image;

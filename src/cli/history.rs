@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::containers::seconds_since;
 use super::format::{Column, Format, Listing, age, ellipsis, size};
+use super::ps::seconds_since;
 use super::{Context, print, print_line};
 use crate::error::Failure;
 use crate::store::history::HistoryEntry;

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::containers::seconds_since;
 use super::format::{Column, Format, Listing, age, exact_size, go_time, size};
+use super::ps::seconds_since;
 use super::{Context, print, print_line};
 use crate::error::Failure;
 use crate::image::{Digest, Reference};

@@ -6,17 +6,26 @@
 //! does what it can, and ends with 1 when one of them failed.
 
 mod commit;
+mod completion;
 mod confirm;
-mod containers;
+mod container;
+mod cp;
+mod create;
 mod diff;
+mod export;
 pub mod format;
 mod history;
 mod image;
 mod images;
+mod import;
 mod inspect;
 mod load;
+mod logs;
+mod man;
 mod mount;
 mod progress;
+mod ps;
+mod rm;
 mod save;
 mod system;
 
@@ -24,7 +33,7 @@ use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{Failure, FailureKind};
 use crate::store::Store;
@@ -52,22 +61,63 @@ struct Cli {
     )]
     root: Option<PathBuf>,
 
+    /// How much is said on standard error, and logged by the daemon of a mount [default: warn, and
+    /// info for daemons].
+    #[arg(long, global = true, value_enum, value_name = "LEVEL")]
+    log_level: Option<Level>,
+
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Level {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// What should be looked at.
+    Warn,
+    /// What happens to a mount.
+    Info,
+    /// What helps to find a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl From<Level> for log::LevelFilter {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Off => Self::Off,
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Load(load::Args),
     Save(save::Args),
+    Import(import::Args),
+    Export(export::Args),
     Mount(mount::Args),
     #[command(visible_alias = "unmount")]
     Umount(mount::UmountArgs),
-    Create(containers::CreateArgs),
-    Ps(containers::PsArgs),
-    Rm(containers::RmArgs),
+    Container(container::Args),
+    Create(create::CreateArgs),
+    Ps(ps::PsArgs),
+    Rm(rm::RmArgs),
+    Rename(rm::RenameArgs),
+    Stop(rm::StopArgs),
     Commit(commit::Args),
+    Cp(cp::Args),
     Diff(diff::Args),
+    Logs(logs::Args),
     Image(image::Args),
     Images(images::Args),
     History(history::Args),
@@ -77,6 +127,9 @@ enum Command {
     System(system::Args),
     Info(system::InfoArgs),
     Version(system::VersionArgs),
+    Completion(completion::Args),
+    #[command(hide = true)]
+    Man(man::Args),
 }
 
 /// What every command has.
@@ -87,7 +140,6 @@ struct Context {
 /// Whether a word is one of our commands.
 #[must_use]
 pub fn is_command(word: &[u8]) -> bool {
-    use clap::CommandFactory as _;
     Cli::command().get_subcommands().any(|command| {
         let mut names = command
             .get_all_aliases()
@@ -100,9 +152,18 @@ pub fn is_command(word: &[u8]) -> bool {
 #[must_use]
 pub fn main() -> ExitCode {
     crate::sys::process::end_on_closed_pipe();
+    completion::answer(Cli::command);
     crate::mount::logger::install(warn);
     let cli = Cli::parse();
-    let done = open(&cli).and_then(|context| run(&context, cli.command));
+    if let Some(level) = cli.log_level {
+        crate::mount::logger::set_level(level.into());
+    }
+    let done = match cli.command {
+        // What is not about a store opens, and makes, none.
+        Command::Completion(args) => args.run(),
+        Command::Man(args) => args.run(Cli::command()),
+        command => open(cli.root).and_then(|context| run(&context, command)),
+    };
     match done {
         Ok(code) => code,
         Err(failure) => {
@@ -116,8 +177,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn open(cli: &Cli) -> Result<Context, Failure> {
-    let root = cli.root.clone().unwrap_or_else(Store::default_root);
+fn open(root: Option<PathBuf>) -> Result<Context, Failure> {
+    let root = root.unwrap_or_else(Store::default_root);
     Ok(Context {
         store: Store::open(&root)?,
     })
@@ -127,6 +188,15 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Load(args) => args.run(context),
         Command::Save(args) => args.run(context),
+        Command::Import(args) => args.run(context),
+        Command::Export(args) => args.run(context),
+        Command::Container(args) => args.run(context),
+        Command::Rename(args) => args.run(context),
+        Command::Stop(args) => args.run(context),
+        Command::Cp(args) => args.run(context),
+        Command::Logs(args) => args.run(context),
+        Command::Completion(args) => args.run(),
+        Command::Man(args) => args.run(Cli::command()),
         Command::Mount(args) => args.run(context),
         Command::Umount(args) => args.run(context),
         Command::Create(args) => args.run(context),

@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::control::Connection;
-use super::stack::view;
+use super::stack::view_above;
 use crate::archive::progress::Progress;
 use crate::commit::diff::{DiffLine, diff};
 use crate::commit::{CommitOptions, View, commit};
@@ -47,21 +47,55 @@ fn keep_still(store: &Store, container: &Container, pause: Pause) -> Result<Stil
     Ok(Still::Held(connection))
 }
 
-fn with_view<T>(
+pub(super) fn with_view<T>(
     store: &Store,
     container: &Container,
     pause: Pause,
     progress: &dyn Progress,
     f: impl FnOnce(&StoredImage, &View) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    with_view_above(store, container, (pause, 0), progress, f)
+}
+
+/// As [`with_view`], the image without some of its layers.
+fn with_view_above<T>(
+    store: &Store,
+    container: &Container,
+    (pause, fold): (Pause, usize),
+    progress: &dyn Progress,
+    f: impl FnOnce(&StoredImage, &View) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let still = keep_still(store, container, pause)?;
-    let (image, view) = view(store, container, progress)?;
+    let (image, view) = view_above(store, container, fold, progress)?;
     let result = f(&image, &view);
     drop(still);
     result
 }
 
-/// Makes an image of a container; its id.
+/// Makes an image of a container; its id. What the container has of its own (command, environment,
+/// labels) becomes the image's.
+///
+/// ```
+/// # use stratafs::archive::{Silent, import::{ImportOptions, import}};
+/// # use stratafs::commit::CommitOptions;
+/// # use stratafs::mount::live::{Pause, commit_container};
+/// # use stratafs::store::{Store, containers::{NewContainer, commit_name}};
+/// # let dir = tempfile::tempdir()?;
+/// # let store = Store::open(dir.path())?;
+/// # let tar = stratafs::tar::TarWriter::new(Vec::new()).finish()?;
+/// # let image = import(&store, &mut tar.as_slice(), &ImportOptions::default(), &Silent)?;
+/// # let image = store.find(&image.to_string())?;
+/// let container = store.create_container(&image, "base", NewContainer::default())?;
+/// let options = CommitOptions {
+///     message: Some("mine".into()),
+///     changes: vec!["USER www".into()],
+///     name: Some(commit_name("mine:1")?),
+///     ..CommitOptions::default()
+/// };
+/// let id = commit_container(&store, &container, &options, Pause::Yes, &Silent)?;
+/// assert_eq!(store.find("mine:1")?.id, id);
+/// # Ok::<(), stratafs::error::Failure>(())
+/// ```
 ///
 /// # Errors
 /// As [`crate::commit::commit`]; `Conflict` when somebody else holds the mount.
@@ -72,8 +106,11 @@ pub fn commit_container(
     pause: Pause,
     progress: &dyn Progress,
 ) -> Result<Digest, Failure> {
-    with_view(store, container, pause, progress, |image, view| {
-        commit(store, image, view, options)
+    let mut options = options.clone();
+    options.own = container.own.clone();
+    let fold = options.squash.unwrap_or(0);
+    with_view_above(store, container, (pause, fold), progress, |image, view| {
+        commit(store, image, view, &options)
     })
 }
 

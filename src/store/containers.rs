@@ -1,18 +1,23 @@
 //! Containers: an upper and a work directory on top of one image's stack, with a name and an id.
 
+use std::collections::HashSet;
+use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::lock::Mode;
+use super::list::State;
+use super::lock::Mode as LockMode;
 use super::names::StoredImage;
 use super::{FileLock, Store, write_atomically};
-use crate::error::{Context, Failure};
-use crate::image::{ChainId, Digest, Reference};
+use crate::error::{Context, Errno, Error, Failure};
+use crate::image::{ChainId, Digest, Overrides, Reference};
 
 /// A container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +39,9 @@ pub struct Container {
     /// Whether it goes when it is unmounted.
     #[serde(default)]
     pub remove: bool,
+    /// What it has of its own: command, environment, labels.
+    #[serde(default)]
+    pub own: Overrides,
 }
 
 /// Where and by whom a container is mounted.
@@ -54,6 +62,8 @@ pub struct NewContainer {
     pub name: Option<String>,
     /// Whether it goes when it is unmounted.
     pub remove: bool,
+    /// What it has of its own: command, environment, labels.
+    pub own: Overrides,
 }
 
 /// A random id: 64 hexadecimal digits.
@@ -188,11 +198,59 @@ impl Container {
         }
     }
 
-    /// Removes the record of a mount that is over, before the claim is given up.
+    fn ended_path(&self, store: &Store) -> PathBuf {
+        self.dir(store).join("ended.json")
+    }
+
+    /// Removes the record of a mount that is over, and records when, before the claim is given up.
     pub fn clear_mount(&self, store: &Store) {
-        if let Err(e) = std::fs::remove_file(self.record_path(store)) {
-            log::debug!("remove mount.json: {e}");
+        let now = crate::image::time::format(jiff::Timestamp::now());
+        let noted = write_atomically(&self.ended_path(store), format!("\"{now}\"").as_bytes());
+        // What is only for show is no reason to fail.
+        if let Err(e) = noted.and_then(|()| std::fs::remove_file(self.record_path(store))) {
+            log::debug!("end of the mount: {e}");
         }
+    }
+
+    /// What the container is doing.
+    ///
+    /// # Errors
+    /// `System`
+    pub fn state(&self, store: &Store) -> Result<State, Failure> {
+        if let Some(record) = self.mounted_at(store)? {
+            return Ok(State::Mounted(record));
+        }
+        let read = |path: &Path| match std::fs::read(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other
+                .map(Some)
+                .context(|| format!("read {}", path.display())),
+        };
+        // A daemon that ends by itself takes its record away.
+        let left = read(&self.record_path(store))?;
+        let left: Option<MountRecord> = left.and_then(|b| serde_json::from_slice(&b).ok());
+        let ended = read(&self.ended_path(store))?;
+        let ended: Option<String> = ended.and_then(|b| serde_json::from_slice(&b).ok());
+        let killed = left.is_some();
+        let at = left.map(|r| r.since).or(ended);
+        Ok(match at.and_then(|at| crate::image::time::parse(&at)) {
+            Some(at) => State::Ended { at, killed },
+            None => State::Created,
+        })
+    }
+
+    /// Bytes in the files of the writable layer, each file once: what Docker calls its size.
+    ///
+    /// # Errors
+    /// `System`
+    pub fn upper_size(&self, store: &Store) -> Result<u64, Failure> {
+        let upper = self.upper(store);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut seen = HashSet::new();
+        let sum = rustix::fs::open(&upper, flags, Mode::empty())
+            .map_err(Error::from)
+            .and_then(|dir| size_below(&dir, &mut seen));
+        sum.map_err(|e| Failure::from(e).context(upper.display()))
     }
 
     /// Records where the container, which the caller has claimed, is mounted.
@@ -205,9 +263,44 @@ impl Container {
     }
 }
 
+/// Bytes in the files of a directory. What shares blocks with nothing and has none, such as a file
+/// whose data is a lower's, counts as nothing.
+fn size_below(dir: &OwnedFd, seen: &mut HashSet<u64>) -> Result<u64, Error> {
+    let mut sum = 0;
+    let mut dirs = Vec::new();
+    crate::sys::dir::list(dir, |name, kind, ino| {
+        let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+        match kind {
+            rustix::fs::FileType::Directory => dirs.push(name),
+            rustix::fs::FileType::RegularFile if seen.insert(ino) => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                match rustix::fs::statat(dir, &name, flags) {
+                    Ok(stat) if stat.st_blocks > 0 => {
+                        sum += u64::try_from(stat.st_size).unwrap_or(0);
+                    }
+                    // Removed meanwhile, or nothing in it.
+                    Ok(_) | Err(rustix::io::Errno::NOENT) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    for name in dirs {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(dir, &name, flags, Mode::empty()) {
+            Ok(below) => sum += size_below(&below, seen)?,
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(sum)
+}
+
 impl Store {
     fn containers_lock(&self) -> Result<FileLock, Failure> {
-        FileLock::wait(&self.path("strata/containers.lock"), Mode::Exclusive)
+        FileLock::wait(&self.path("strata/containers.lock"), LockMode::Exclusive)
     }
 
     /// All containers, newest first.
@@ -271,6 +364,7 @@ impl Store {
             chain: image.chain(),
             created: crate::image::time::format(jiff::Timestamp::now()),
             remove: new.remove,
+            own: new.own,
         };
         let dir = container.dir(self);
         let about = || format!("make container {}", dir.display());
@@ -346,10 +440,20 @@ impl Store {
     /// As [`Store::create_container`].
     pub fn rename_container(&self, container: &Container, name: &str) -> Result<(), Failure> {
         check_name(name)?;
+        let name = name.trim_start_matches('/');
         let _lock = self.containers_lock()?;
-        if let Some(other) = self.containers()?.iter().find(|c| c.name == name) {
+        if name == container.name {
+            return Err(Failure::usage(
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        let containers = self.containers()?;
+        if let Some(other) = containers.iter().find(|c| c.name == name) {
             return Err(name_taken(name, other));
         }
+        // It may have been removed since the caller looked.
+        let container = containers.iter().find(|c| c.id == container.id);
+        let container = container.ok_or_else(|| Failure::not_found("No such container"))?;
         self.write_container(&Container {
             name: name.to_owned(),
             ..container.clone()

@@ -24,6 +24,7 @@ mod gc;
 pub mod history;
 pub mod images;
 pub mod layers;
+pub mod list;
 mod lock;
 pub mod names;
 mod pins;
