@@ -8,7 +8,8 @@
 //! strata/layers/<diffID>.index .json             a layer's index, and what is known of it
 //! strata/layers/<diffID>.tar                     its uncompressed tar, if its blob is compressed
 //! strata/chains/<chainID>.index                  a stack's flattened index
-//! strata/containers/<id>/                        container.json, upper, work, mount.json, log
+//! strata/containers/<id>/                        container.json, upper, work, log (mount::logs),
+//!                                                mount.json, and ended.json after a mount
 //! strata/mounts/<id>                             flocked while an image is mounted by itself
 //! strata/tmp/                                    files on their way in
 //! ```
