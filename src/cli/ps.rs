@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::format::{Format, age, ellipsis, show, size};
+use super::format::{Column, Format, Listing, age, ellipsis, size};
 use super::images::image_size;
 use super::{Context, print, print_line};
 use crate::error::Failure;
@@ -16,7 +16,8 @@ use crate::store::list::{ContainerFilters, Listed, Selection, State};
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  strata ps -a\n  strata ps -aq --filter label=team=web\n  \
-    strata ps -as --filter ancestor=nginx\n\nFilters: name=, id= (regular expressions), \
+    strata ps -as --filter ancestor=nginx\n  \
+    strata ps --format 'table {{.Names}}\\t{{.Mountpoint}}'\n\nFilters: name=, id= (regular expressions), \
     label=KEY[=VALUE], status=created|running|exited, ancestor=IMAGE, before=CONTAINER, \
     since=CONTAINER, until=TIME."
 )]
@@ -49,14 +50,28 @@ pub struct PsArgs {
     #[arg(long)]
     no_trunc: bool,
 
-    /// How to show them.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// How to show them: table, json, a Go template, or "table TEMPLATE".
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
 }
+
+/// What only a template shows.
+const OTHERS: [Column; 9] = [
+    ("CREATED AT", "CreatedAt"),
+    ("LABELS", "Labels"),
+    ("LOCAL VOLUMES", "LocalVolumes"),
+    ("MOUNTS", "Mounts"),
+    ("NETWORKS", "Networks"),
+    ("PORTS", "Ports"),
+    ("SIZE", "Size"),
+    ("STATE", "State"),
+    ("PLATFORM", "Platform"),
+];
 
 impl PsArgs {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let store = &context.store;
+        let format = Format::of(self.format.as_deref())?;
         let which = Selection {
             all: self.all,
             last: if self.latest { Some(1) } else { self.last },
@@ -81,9 +96,16 @@ impl PsArgs {
         if self.size {
             columns.push(("SIZE", "Size"));
         }
-        let rows = listed.iter().map(|item| self.row(store, item));
+        // Sizes are found by a walk: not where nobody sees them.
+        let sizes =
+            self.size || (format.mentions("Size") && self.format.as_deref() != Some("json"));
+        let rows = listed.iter().map(|item| self.row(store, item, sizes));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
-        print(&show(self.format, &columns, &rows)?)?;
+        let listing = Listing {
+            columns: &columns,
+            others: &OTHERS,
+        };
+        print(&listing.show(&format, &rows)?)?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -95,11 +117,15 @@ impl PsArgs {
         }
     }
 
-    fn row(&self, store: &Store, item: &Listed) -> Result<Value, Failure> {
+    fn row(&self, store: &Store, item: &Listed, sizes: bool) -> Result<Value, Failure> {
         let container = &item.container;
         // The image of a container stays, so its command is there; a damaged store shows none.
         let image = store.image_of_container(container).ok();
         let config = image.as_ref().map(|i| i.config.config.clone());
+        let platform = image
+            .as_ref()
+            .map(|i| (i.config.os.clone(), i.config.architecture.clone()));
+        let platform = platform.unwrap_or_default();
         let config = container.own.over(&config.unwrap_or_default());
         let words = config.entrypoint.into_iter().chain(config.cmd).flatten();
         let command = words.collect::<Vec<_>>().join(" ");
@@ -109,7 +135,7 @@ impl PsArgs {
             ellipsis(&command, 20)
         };
         let labels = config.labels.iter().map(|(k, v)| format!("{k}={v}"));
-        let sizes = if self.size {
+        let sizes = if sizes {
             let own = container.upper_size(store)?;
             let below = image.map(|i| image_size(store, &i)).transpose()?;
             format!("{} (virtual {})", size(own), size(own + below.unwrap_or(0)))
@@ -125,12 +151,14 @@ impl PsArgs {
             "CreatedAt": container.created,
             "ID": self.id(item),
             "Image": container.image_name,
+            "Label": config.labels,
             "Labels": labels.collect::<Vec<_>>().join(","),
             "LocalVolumes": "0",
             "Mountpoint": mountpoint.unwrap_or_default(),
             "Mounts": "",
             "Names": container.name,
             "Networks": "",
+            "Platform": format!("{}/{}", platform.0, platform.1),
             "Ports": "",
             "RunningFor": age(seconds_since(&container.created)),
             "Size": sizes,

@@ -188,13 +188,9 @@ impl Settled<'_> {
         };
         let slashed = format!("/{}", container.name);
         let made = (container.created.clone(), container.id.clone());
-        let labelled = |(key, value): &(String, Option<String>)| {
-            let found = container.own.labels.get(key);
-            found.is_some_and(|found| value.as_ref().is_none_or(|v| v == found))
-        };
         (any(&filters.names, &container.name) || any(&filters.names, &slashed))
             && any(&filters.ids, &container.id)
-            && filters.labels.iter().all(labelled)
+            && self.has_labels(store, container)
             && (filters.states.is_empty()
                 || filters.states.iter().any(|s| s == listed.state.word()))
             && self.before.iter().all(|other| made < *other)
@@ -203,6 +199,20 @@ impl Settled<'_> {
                 time::parse(&container.created).is_some_and(|created| created < until)
             })
             && (filters.ancestors.is_empty() || self.descends(store, container))
+    }
+
+    /// Its image's labels are a container's too.
+    fn has_labels(&self, store: &Store, container: &Container) -> bool {
+        if self.filters.labels.is_empty() {
+            return true;
+        }
+        let image = store.image_of_container(container);
+        let config = image.map(|i| i.config.config).unwrap_or_default();
+        let labels = container.own.over(&config).labels;
+        self.filters.labels.iter().all(|(key, value)| {
+            let found = labels.get(key);
+            found.is_some_and(|found| value.as_ref().is_none_or(|v| v == found))
+        })
     }
 
     fn descends(&self, store: &Store, container: &Container) -> bool {
