@@ -121,7 +121,9 @@ impl<T: Tree, W: Write> Pack<'_, T, W> {
         if let Contents::File(file) = &contents
             && blocks.saturating_mul(512) < size
         {
-            member.sparse = Some(runs(file, size)?);
+            // Fewer blocks without a hole: they are compressed, or in the inode.
+            let whole = |runs: &Vec<Segment>| matches!(runs[..], [run] if run.len == size);
+            member.sparse = Some(runs(file, size)?).filter(|runs| !whole(runs));
         }
         let whole = [Segment {
             offset: 0,

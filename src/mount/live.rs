@@ -3,13 +3,14 @@
 use std::fs::File;
 
 use super::control::Connection;
-use super::stack::view_above;
+use super::stack::{adopt_root, view_above};
 use crate::archive::progress::Progress;
 use crate::commit::diff::{DiffLine, diff};
 use crate::commit::{CommitOptions, View, commit};
 use crate::error::{Context, Failure};
 use crate::image::Digest;
 use crate::store::containers::Container;
+use crate::store::list::State;
 use crate::store::names::StoredImage;
 use crate::store::{FileLock, Store};
 
@@ -30,8 +31,13 @@ enum Still {
 }
 
 fn keep_still(store: &Store, container: &Container, pause: Pause) -> Result<Still, Failure> {
-    let Some(mounted) = container.mounted_at(store)? else {
-        return container.claim(store).map(Still::Claimed);
+    let state = container.state(store)?;
+    let Some(mounted) = state.mount() else {
+        let claim = container.claim(store)?;
+        if state == State::Created {
+            adopt_root(store, container)?;
+        }
+        return Ok(Still::Claimed(claim));
     };
     // Pages that were written through mappings go down to the upper first.
     let place = &mounted.mountpoint;

@@ -12,7 +12,7 @@ use super::mountinfo;
 use super::options::{MountOptions, Switch, Verity};
 use super::source::Layers;
 use crate::archive::chain::{ensure_chain, ensure_image};
-use crate::archive::progress::Progress;
+use crate::archive::progress::{Progress, Silent};
 use crate::commit::View;
 use crate::commit::changes::Base;
 use crate::content::{LayerData, ReadAt};
@@ -245,6 +245,25 @@ pub fn of_container(
         }),
         pin: None,
     })
+}
+
+/// Gives the root of a new container, which the caller has claimed, the attributes of its image's:
+/// the first mount does it otherwise.
+///
+/// # Errors
+/// `Invalid` when its image is damaged; `System`.
+pub fn adopt_root(store: &Store, container: &Container) -> Result<(), Failure> {
+    let image = store.image_of_container(container)?;
+    let (upper, work) = (container.upper(store), container.work(store));
+    let upper = match open_upper(&upper, &work, mark_space(), true) {
+        Ok(upper) => upper,
+        // The container can't change, and is looked at as it is.
+        Err(OpenUpper::ReadOnly(_)) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let layers = image_layers(store, &image, &Silent)?;
+    Union::new(layers, Some(upper), options_of(store)?)?;
+    Ok(())
 }
 
 /// Two views of a container for a commit or a diff: as its image is, and as it is now. A live mount

@@ -80,9 +80,13 @@ impl<W: Write> TarWriter<W> {
     /// As [`TarWriter::append`].
     pub fn append_sparse(&mut self, member: &Member, data: &mut dyn Read) -> Result<(), Failure> {
         let runs = member.sparse.as_deref().unwrap_or_default();
-        let mut map = format!("{}\n", runs.len()).into_bytes();
-        for run in runs {
-            map.extend_from_slice(format!("{}\n{}\n", run.offset, run.len).as_bytes());
+        // A hole at the end is told by a run of nothing: GNU tar ends a file with its last run.
+        let end = runs.last().map_or(0, |run| run.offset + run.len);
+        let tail = (end < member.size).then_some((member.size, 0));
+        let pairs: Vec<(u64, u64)> = runs.iter().map(|r| (r.offset, r.len)).chain(tail).collect();
+        let mut map = format!("{}\n", pairs.len()).into_bytes();
+        for (offset, len) in pairs {
+            map.extend_from_slice(format!("{offset}\n{len}\n").as_bytes());
         }
         map.resize(map.len().next_multiple_of(BLOCK as usize), 0);
         let mut records = Vec::new();

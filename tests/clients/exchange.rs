@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::common::cli::{Said, Strata, can_mount, have, said};
 use crate::common::golden::busybox;
+use crate::common::tree::{assert_same, list};
 use crate::docker::Docker;
-use crate::peers::{Podman, skopeo_copy};
+use crate::peers::{Podman, skopeo_copy, umoci_unpack};
 
 /// An image with a second layer and a configuration of its own, as strata makes it.
 const NAME: &str = "localhost/exchange:1";
@@ -232,6 +233,16 @@ fn with_podman_skopeo_and_umoci() {
     let image = format!("{}:{NAME}", dir.display());
     let mut tag = Command::new("umoci");
     said(tag.args(["tag", "--image", &image, "localhost/umoci:1"])).success();
+    // What umoci unpacks of the image is what we export of a container of it.
+    let rootfs = umoci_unpack(&dir, NAME, &scratch.path("bundle"));
+    strata.ok(&["create", "--name", "fresh", NAME]);
+    let (tar, root) = (strata.path("fresh.tar"), strata.path("fresh"));
+    strata.ok(&["export", "-o", tar.to_str().unwrap(), "fresh"]);
+    fs::create_dir(&root).unwrap();
+    let mut untar = Command::new("tar");
+    untar.args(["x", "-p", "--xattrs", "--numeric-owner", "-C"]);
+    said(untar.arg(&root).arg("-f").arg(&tar)).success();
+    assert_same(("umoci", &list(&rootfs)), ("export", &list(&root)));
     let other = Strata::new();
     let printed = other.load(&dir);
     assert!(

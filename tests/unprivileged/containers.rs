@@ -51,7 +51,7 @@ fn filters_choose_containers() {
     let web1 = create(&["--name", "web1", "-l", "team=a", "-l", "tier", "base:1"]);
     create(&["--name", "web2", "--label", "team=b", "base:1", "cmd"]);
     create(&["--name", "db", "-l", "team=a", "other:1"]);
-    // A commit onto base descends from it.
+    // A commit onto base descends from it, and has the labels of what was committed.
     strata.ok(&["commit", "web1", "child:1"]);
     create(&["--name", "kid", "child:1"]);
     let names = |words: &[&str]| {
@@ -63,9 +63,9 @@ fn filters_choose_containers() {
         ("name=web", "web2 web1"),
         ("name=^/web1$", "web1"),
         ("name=^eb", ""),
-        ("label=team", "db web2 web1"),
-        ("label=team=a", "db web1"),
-        ("label=tier=", "web1"),
+        ("label=team", "kid db web2 web1"),
+        ("label=team=a", "kid db web1"),
+        ("label=tier=", "kid web1"),
         ("status=created", "kid db web2 web1"),
         ("status=running", ""),
         ("status=exited", ""),

@@ -225,6 +225,7 @@ fn links_on_the_host_are_not_followed_below_the_destination() {
     );
     // A file in a link's place takes it, and what the link was to stays.
     fs::remove_file(out.join("dir/sub")).unwrap();
+    fs::remove_file(out.join("dir/a")).unwrap();
     symlink(elsewhere.join("kept"), out.join("dir/a")).unwrap();
     strata.ok(&["cp", "box:/srv/src/dir", out.to_str().unwrap()]);
     assert!(fs::symlink_metadata(out.join("dir/a")).unwrap().is_file());
@@ -246,7 +247,6 @@ fn links_on_the_host_are_not_followed_below_the_destination() {
 fn owners_modes_and_times_are_kept_or_given() {
     let strata = with_box();
     let file = strata.path("src/file");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o4751)).unwrap();
     let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_500_000_000);
     fs::File::options()
         .write(true)
@@ -258,6 +258,7 @@ fn owners_modes_and_times_are_kept_or_given() {
     if root {
         std::os::unix::fs::chown(&file, Some(5), Some(6)).unwrap();
     }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o4751)).unwrap();
     let from = file.to_str().unwrap();
     let out = strata.path("out");
     let after = |into: &[&str], back: &[&str]| {
