@@ -128,7 +128,7 @@ impl PsArgs {
         let platform = platform.unwrap_or_default();
         let config = container.own.over(&config.unwrap_or_default());
         let words = config.entrypoint.into_iter().chain(config.cmd).flatten();
-        let command = words.collect::<Vec<_>>().join(" ");
+        let command = command_line(words);
         let command = if self.no_trunc {
             command
         } else {
@@ -166,6 +166,18 @@ impl PsArgs {
             "Status": status(&item.state),
         }))
     }
+}
+
+/// A command as Docker shows it: arguments with spaces in them are quoted.
+fn command_line(words: impl Iterator<Item = String>) -> String {
+    let shown = words.enumerate().map(|(at, word)| {
+        if at > 0 && word.contains(' ') {
+            format!("'{word}'")
+        } else {
+            word
+        }
+    });
+    shown.collect::<Vec<_>>().join(" ")
 }
 
 /// The state in Docker's words.

@@ -66,7 +66,7 @@ fn a_container_is_listed_compared_and_committed_as_by_docker() {
     }
     let whole = strata.ok(&["ps", "-a", "--no-trunc"]);
     assert!(
-        whole.contains("mv /usr/bin /usr/bin2; ln /bin/busybox /hard\""),
+        whole.contains("mv /usr/bin /usr/bin2; ln /bin/busybox /hard'\""),
         "{whole}"
     );
 
