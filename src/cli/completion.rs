@@ -78,9 +78,11 @@ fn with_names(command: Command) -> Command {
 fn completer(arg: &Arg) -> Option<ArgValueCompleter> {
     let names = arg.get_value_names()?;
     let says = |word: &str| names.iter().any(|n| n.split('|').any(|w| w == word));
+    // Of inspect; the name of something new is a NAME as well.
+    let anything = arg.get_id() == "names" && says("NAME");
     let wanted = Wanted {
-        images: says("IMAGE") || says("SOURCE_IMAGE") || arg.get_id() == "names",
-        containers: says("CONTAINER") || arg.get_id() == "names",
+        images: says("IMAGE") || anything,
+        containers: says("CONTAINER") || anything,
         paths_in: says("CONTAINER:PATH"),
         dirs: says("MOUNTPOINT") || says("DIR"),
         files: says("FILE") || says("PATH"),

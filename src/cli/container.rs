@@ -23,8 +23,7 @@ enum Command {
     Create(create::CreateArgs),
     Diff(diff::Args),
     Export(export::Args),
-    /// Show all that is known of containers, as JSON.
-    Inspect(inspect::Args),
+    Inspect(inspect::ContainerArgs),
     Logs(logs::Args),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),

@@ -49,6 +49,35 @@ pub struct ImageArgs {
     names: Vec<String>,
 }
 
+/// Show all that is known of containers, as JSON.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  strata container inspect --format '{{.State.Status}}' web")]
+pub struct ContainerArgs {
+    /// Show this of each: a Go template, or json for an object a line.
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+
+    /// Show how large their changes are.
+    #[arg(short, long)]
+    size: bool,
+
+    /// Containers, by name or id.
+    #[arg(required = true, value_name = "CONTAINER")]
+    names: Vec<String>,
+}
+
+impl ContainerArgs {
+    pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let args = Args {
+            format: self.format,
+            kind: Some(Kind::Container),
+            size: self.size,
+            names: self.names,
+        };
+        args.run(context)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
     /// Images.

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use super::format::{Column, Format, Listing, age, ellipsis, size};
-use super::images::image_size;
 use super::{Context, print, print_line};
 use crate::error::Failure;
 use crate::image::time;
@@ -136,8 +135,8 @@ impl PsArgs {
         };
         let labels = config.labels.iter().map(|(k, v)| format!("{k}={v}"));
         let sizes = if sizes {
-            let own = container.upper_size(store)?;
-            let below = image.map(|i| image_size(store, &i)).transpose()?;
+            let own = store.writable_size(container)?;
+            let below = image.map(|i| store.image_size(&i)).transpose()?;
             format!("{} (virtual {})", size(own), size(own + below.unwrap_or(0)))
         } else {
             "0B".into()

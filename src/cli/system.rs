@@ -7,9 +7,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::confirm::confirmed;
-use super::ps::seconds_since;
 use super::format::{Column, Format, age, exact_size, show};
 use super::image::{print_pruned, prune_filters};
+use super::ps::seconds_since;
 use super::{Context, print, print_line};
 use crate::error::Failure;
 use crate::image::Reference;

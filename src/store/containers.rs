@@ -1,22 +1,18 @@
 //! Containers: an upper and a work directory on top of one image's stack, with a name and an id.
 
-use std::collections::HashSet;
-use std::ffi::CString;
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::list::State;
-use super::lock::Mode as LockMode;
+use super::lock::Mode;
 use super::names::StoredImage;
 use super::{FileLock, Store, write_atomically};
-use crate::error::{Context, Errno, Error, Failure};
+use crate::error::{Context, Failure};
 use crate::image::{ChainId, Digest, Overrides, Reference};
 
 /// A container.
@@ -239,20 +235,6 @@ impl Container {
         })
     }
 
-    /// Bytes in the files of the writable layer, each file once: what Docker calls its size.
-    ///
-    /// # Errors
-    /// `System`
-    pub fn upper_size(&self, store: &Store) -> Result<u64, Failure> {
-        let upper = self.upper(store);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut seen = HashSet::new();
-        let sum = rustix::fs::open(&upper, flags, Mode::empty())
-            .map_err(Error::from)
-            .and_then(|dir| size_below(&dir, &mut seen));
-        sum.map_err(|e| Failure::from(e).context(upper.display()))
-    }
-
     /// Records where the container, which the caller has claimed, is mounted.
     ///
     /// # Errors
@@ -263,44 +245,9 @@ impl Container {
     }
 }
 
-/// Bytes in the files of a directory. What shares blocks with nothing and has none, such as a file
-/// whose data is a lower's, counts as nothing.
-fn size_below(dir: &OwnedFd, seen: &mut HashSet<u64>) -> Result<u64, Error> {
-    let mut sum = 0;
-    let mut dirs = Vec::new();
-    crate::sys::dir::list(dir, |name, kind, ino| {
-        let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
-        match kind {
-            rustix::fs::FileType::Directory => dirs.push(name),
-            rustix::fs::FileType::RegularFile if seen.insert(ino) => {
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                match rustix::fs::statat(dir, &name, flags) {
-                    Ok(stat) if stat.st_blocks > 0 => {
-                        sum += u64::try_from(stat.st_size).unwrap_or(0);
-                    }
-                    // Removed meanwhile, or nothing in it.
-                    Ok(_) | Err(rustix::io::Errno::NOENT) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    for name in dirs {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(dir, &name, flags, Mode::empty()) {
-            Ok(below) => sum += size_below(&below, seen)?,
-            Err(rustix::io::Errno::NOENT) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(sum)
-}
-
 impl Store {
     fn containers_lock(&self) -> Result<FileLock, Failure> {
-        FileLock::wait(&self.path("strata/containers.lock"), LockMode::Exclusive)
+        FileLock::wait(&self.path("strata/containers.lock"), Mode::Exclusive)
     }
 
     /// All containers, newest first.

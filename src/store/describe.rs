@@ -205,7 +205,7 @@ pub struct ContainerDetails {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerState {
-    /// `running` when it is mounted, else `created`.
+    /// `running` when it is mounted, `exited` when it was, `created` before.
     pub status: String,
     /// Whether it is mounted.
     pub running: bool,
@@ -345,7 +345,8 @@ impl Store {
         container: &Container,
         sizes: Sizes,
     ) -> Result<ContainerDetails, Failure> {
-        let mount = container.mounted_at(self)?;
+        let state = container.state(self)?;
+        let mount = state.mount();
         // The image of a container stays; where another tool removed it, the rest is still known.
         let image = self.image_of_container(container).ok();
         let own = match sizes {
@@ -357,20 +358,16 @@ impl Store {
             _ => 0,
         };
         let config = image.map(|i| i.config.config).unwrap_or_default();
-        let mountpoint = mount.as_ref().map(|m| m.mountpoint.clone());
+        let config = container.own.over(&config);
+        let mountpoint = mount.map(|m| m.mountpoint.clone());
         Ok(ContainerDetails {
             id: container.id.clone(),
             created: container.created.clone(),
             state: ContainerState {
-                status: if mount.is_some() {
-                    "running"
-                } else {
-                    "created"
-                }
-                .into(),
+                status: state.word().into(),
                 running: mount.is_some(),
-                pid: mount.as_ref().map_or(0, |m| m.pid),
-                started_at: mount.as_ref().map(|m| m.since.clone()),
+                pid: mount.map_or(0, |m| m.pid),
+                started_at: mount.map(|m| m.since.clone()),
             },
             image: container.image_id,
             image_name: container.image_name.clone(),

@@ -293,7 +293,7 @@ impl Store {
             if item.state.mount().is_some() {
                 continue;
             }
-            let bytes = item.container.upper_size(self)?;
+            let bytes = self.writable_size(&item.container)?;
             match self.remove_container(&item.container) {
                 Ok(()) => {
                     freed += bytes;
