@@ -6,11 +6,17 @@
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(test)]
+mod docker;
+#[cfg(test)]
 mod docker_storage;
+#[cfg(test)]
+mod exchange;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_containers;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]

@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod containers;
 mod daemon;
 mod differential;
 mod dirs;
