@@ -229,7 +229,7 @@ fn removal_says_what_docker_says() {
     );
     assert_eq!((said.err, said.code), (refusal, 1));
     assert_eq!(strata.ok(&["rmi", "nginx"]), "Untagged: nginx:latest\n");
-    let container = strata.ok(&["create", "--name", "c", app]);
+    let container = strata.ok(&["create", "--name", "web", app]);
     let container = &container.trim()[..12];
     let app_id = strata.id(app)["sha256:".len()..][..12].to_owned();
     let said = strata.run(&["rmi", app, "nginx:1.24", "nosuch"]);
@@ -253,15 +253,15 @@ fn removal_says_what_docker_says() {
     );
     assert_eq!(strata.ok(&["rmi", "-f", app]), format!("Untagged: {app}\n"));
     assert_eq!(
-        strata.ok(&["inspect", "--format", "{{.Name}}", "c"]),
-        "/c\n"
+        strata.ok(&["inspect", "--format", "{{.Name}}", "web"]),
+        "/web\n"
     );
 }
 
 #[test]
 fn pruning_takes_what_nothing_needs() {
     let strata = some_images();
-    strata.ok(&["create", "--name", "c", "nginx:1.24"]);
+    strata.ok(&["create", "--name", "web", "nginx:1.24"]);
     let asked = strata.run(&["image", "prune"]);
     assert!(
         asked.out.contains("all dangling images.\nAre you sure"),
@@ -324,9 +324,9 @@ fn du(path: &Path) -> u64 {
 #[test]
 fn sizes_add_up_to_what_is_on_the_disk() {
     let strata = some_images();
-    strata.ok(&["create", "--name", "c", "nginx"]);
+    strata.ok(&["create", "--name", "web", "nginx"]);
     let store = Store::open(&strata.root()).unwrap();
-    let container = store.container("c").unwrap();
+    let container = store.container("web").unwrap();
     std::fs::write(container.upper(&store).join("f"), vec![1; 10_000]).unwrap();
     std::fs::hard_link(
         container.upper(&store).join("f"),
@@ -429,7 +429,7 @@ fn hard_links_count_once() {
 #[test]
 fn inspect_takes_kinds_sizes_and_templates() {
     let strata = some_images();
-    strata.ok(&["create", "--name", "c", "nginx"]);
+    strata.ok(&["create", "--name", "web", "nginx"]);
     for (arguments, out, code) in [
         (
             &["--format", "{{.RepoTags}}", "nginx"][..],
@@ -451,22 +451,22 @@ fn inspect_takes_kinds_sizes_and_templates() {
             0,
         ),
         (
-            &["-f", "{{.Name}} {{.SizeRw}} {{.SizeRootFs}}", "-s", "c"],
-            "/c 0 1020000\n",
+            &["-f", "{{.Name}} {{.SizeRw}} {{.SizeRootFs}}", "-s", "web"],
+            "/web 0 1020000\n",
             0,
         ),
         (
-            &["-f", "{{.State.Status}} {{.State.Running}}", "c"],
+            &["-f", "{{.State.Status}} {{.State.Running}}", "web"],
             "created false\n",
             0,
         ),
         (
-            &["--type", "container", "-f", "{{.Name}}", "c", "nginx"],
-            "/c\n",
+            &["--type", "container", "-f", "{{.Name}}", "web", "nginx"],
+            "/web\n",
             1,
         ),
         (
-            &["--type", "image", "-f", "{{.Os}}", "nginx", "c"],
+            &["--type", "image", "-f", "{{.Os}}", "nginx", "web"],
             "linux\n",
             1,
         ),
