@@ -14,7 +14,7 @@ from pathlib import Path
 from host import RUN, Disk, Failed, say
 
 # Part of the cache's name: another number when what is made here changes.
-VERSION = "1"
+VERSION = "2"
 
 DEEP = 127
 DEEP_FILE = "d/e/e/p/file"
@@ -84,10 +84,14 @@ class Inputs:
             draft.rename(path)
         return path
 
+    def archive(self, name):
+        """A stack as an archive of its image."""
+        return self.cached(f"{name}.tar", MAKERS[name].__get__(self))
+
     def stack(self, name):
         """A stack, its directories mounted read-only for the rest of the run."""
         if name not in self.stacks:
-            archive = self.cached(f"{name}.tar", MAKERS[name].__get__(self))
+            archive = self.archive(name)
             layers = len(archive_layers(archive))
             point = RUN / name
             disk = self.cached(f"{name}.{self.fs}", lambda draft: self.unpack(archive, draft, point))
@@ -113,15 +117,26 @@ class Inputs:
 
     # --- archives -----------------------------------------------------------------------------------
 
+    def real(self, draft):
+        """The sample image, without times before 1970: they end fuse-overlayfs 2.0 (a panic)."""
+        last = self.dir / "last-layer.tmp"
+        with tarfile.open(self.sample) as outer:
+            layers = [outer.extractfile(name) for name in archive_layers(self.sample)]
+            after_1970(layers.pop(), last)
+            with open(last, "rb") as top:
+                docker_archive(draft, "localhost/real:latest", [*layers, top])
+        last.unlink()
+
     def tree(self, draft):
-        """The sample image and one layer more, of small files: `few/a` and `few/b`."""
+        """The same and one layer more, of small files: `few/a` and `few/b`."""
+        real = self.archive("real")
         extra = self.dir / "small-layer.tmp"
         with tarfile.open(extra, "w", format=tarfile.PAX_FORMAT) as out:
             for side in ("a", "b"):
                 for number in range(self.scale.lower_files):
                     add(out, f"few/{side}/{number // 250}/{number}", contents(number))
-        with tarfile.open(self.sample) as outer:
-            lower = [outer.extractfile(name) for name in archive_layers(self.sample)]
+        with tarfile.open(real) as outer:
+            lower = [outer.extractfile(name) for name in archive_layers(real)]
             with open(extra, "rb") as top:
                 docker_archive(draft, "localhost/tree:latest", [*lower, top])
         extra.unlink()
@@ -242,7 +257,7 @@ class Inputs:
         return self.cached("small.tar" if part is None else f"small-{part}.tar", make)
 
 
-MAKERS = {name: getattr(Inputs, name) for name in ("tree", "deep", "flat", "many", "few")}
+MAKERS = {name: getattr(Inputs, name) for name in ("real", "tree", "deep", "flat", "many", "few")}
 
 
 def contents(number, size=None):
@@ -262,6 +277,16 @@ def add(out, path, data):
     else:
         head.size = len(data)
         out.addfile(head, io.BytesIO(data))
+
+
+def after_1970(layer, to):
+    """Copies a layer; what is older than 1970 is of 1970."""
+    with tarfile.open(fileobj=layer) as source, tarfile.open(to, "w", format=tarfile.PAX_FORMAT) as out:
+        for head in source:
+            if head.mtime < 0:
+                head.mtime = 0
+                head.pax_headers.pop("mtime", None)
+            out.addfile(head, source.extractfile(head) if head.isreg() else None)
 
 
 def directory(path):

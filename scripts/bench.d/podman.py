@@ -151,11 +151,11 @@ def mount_program(contender):
     return script
 
 
-def play(bench, contender, number, image):
+def play(bench, contender, number, archive, image):
     with bench.disk(size="12G", inodes=800_000) as disk:
         words = storage.podman(disk.point, mount_program=mount_program(contender))
         on = Subject(bench, disk.point, words, image)
-        on.podman("load", "-q", "-i", bench.sample)
+        on.podman("load", "-q", "-i", archive)
         on.podman("run", "-d", "--name", "box", "--network", "host", image, "sleep", "100000")
         try:
             for each in STEPS:
@@ -177,14 +177,15 @@ def left_over(bench, contender):
 def main(bench):
     import images
 
-    image = images.archive_name(bench.sample)
+    archive = bench.sample if bench.args.archive else bench.inputs.archive("real")
+    image = images.archive_name(archive)
     chosen = [c for c in bench.contenders() if not c.image]
     for number in range(1, bench.rounds + 1):
         bench.deep = number == 1
         for contender in chosen:
             say(f"round {number} of {bench.rounds}: {contender.name}")
             try:
-                play(bench, contender, number, image)
+                play(bench, contender, number, archive, image)
             except Failed as why:
                 say(f"{contender.name}: {why}")
                 bench.results.wrong.append(f"{contender.name}, round {number}: {why}")

@@ -3,6 +3,8 @@
 import json
 import statistics
 
+from host import say
+
 
 class Results:
     def __init__(self, part, about):
@@ -21,6 +23,7 @@ class Results:
         return self.rows.setdefault(case.name, {}).setdefault(contender, [])
 
     def add(self, case, contender, round_number, outcome):
+        say(f"{contender}: {case.title}: {number(outcome.value)} {outcome.unit} {outcome.same}".rstrip())
         self._cell(case, contender).append((round_number, outcome))
 
     def failed(self, case, contender, round_number, why):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import Outcome
 from contenders import Mounted
-from host import RUN, Failed, cached_bytes, drop_caches, processes
+from host import RUN, Failed, PageCache, drop_caches, processes
 from inputs import DEEP, DEEP_FILE, DEEP_TEXT
 
 
@@ -148,20 +148,20 @@ def containers(bench, contender):
     cache, and all daemons' memory."""
     stack, count = bench.inputs.stack("tree"), bench.scale.containers
     mounts = []
-    with bench.disk() as disk:
+    with bench.disk() as disk, PageCache() as cache:
         store = bench.store(stack, disk.point) if contender.image else None
         try:
             for number in range(count):
                 point = RUN / f"m{number}"
                 mounts.append(bench.mount(contender, stack, disk, point, store, f"box{number}"))
             drop_caches()
-            start = cached_bytes()
+            start = cache.bytes()
             sums = [read_programs(bench, mounts[0])]
-            first = cached_bytes() - start
+            first = cache.bytes() - start
             begin = time.perf_counter()
             sums += [read_programs(bench, mounted) for mounted in mounts[1:]]
             seconds = time.perf_counter() - begin
-            total = cached_bytes() - start
+            total = cache.bytes() - start
             if len(set(sums)) != 1:
                 raise Failed("containers differ")
             yield Outcome(seconds, sums[0])
@@ -174,7 +174,7 @@ def containers(bench, contender):
 
 
 def read_programs(bench, mounted):
-    return bench.run.shell("find usr/bin usr/lib -type f -size +32k -print0 | sort -z | xargs -0 cat | wc -c", cwd=mounted.point).output
+    return bench.run.shell("find usr/bin usr/lib -type f -size +32k -print0 | sort -z | xargs -0 cat | wc -c", cwd=mounted.point).output.decode().strip()
 
 
 def pages_case(what):
