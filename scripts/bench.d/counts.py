@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import tree
@@ -29,7 +28,7 @@ class Tracer:
         self.root = Path("/sys/kernel/tracing")
         if not (self.root / "instances").exists():
             subprocess.run(["mount", "-t", "tracefs", "none", self.root], check=True)
-        self.dir = self.root / "instances" / f"strata-bench-{os.getpid()}-{time.time_ns()}"
+        self.dir = self.root / "instances" / os.path.basename(os.environ["BENCH_WORK"])
         self.dir.mkdir()
         self.write("buffer_size_kb", "32768")
 

@@ -112,7 +112,7 @@ class PageCache:
     def __enter__(self):
         for hierarchy, field in (("memory", "cache"), ("unified", "file"), ("", "file")):
             self.parent = Path("/sys/fs/cgroup") / hierarchy
-            self.dir = self.parent / f"strata-bench-{os.getpid()}-{time.time_ns()}"
+            self.dir = self.parent / os.path.basename(os.environ["BENCH_WORK"])
             try:
                 self.dir.mkdir()
             except OSError:

@@ -65,9 +65,9 @@ class Subject:
         self.bench.results.add(Case(f"{step}-peak", f"  {STEPS[step]}: peak memory"), self.name, self.round, Outcome(peak / 1024, unit="MiB"))
         return done
 
-    def first(self, script, *words):
+    def first(self, script, *words, server=None):
         """From a stored image to the contents of a file."""
-        done = self.step("first", "bash", "-o", "pipefail", "-c", script, "first", *words)
+        done = self.step("first", "bash", "-o", "pipefail", "-c", script, "first", *words, server=server)
         if b'"name": "npm"' not in done.output:
             raise Failed(f"the first file is not right: {done.output[:80]!r}")
         self.add("to-first", Outcome(self.seconds["load"] + self.seconds["first"]))
@@ -178,7 +178,7 @@ def docker(on):
         on.step("load", *words, "load", "-q", "-i", on.archive, server=server)
         on.size(on.place / "docker")
         script = 'image=$1 file=$2; shift 2; "$@" run --rm --network none --entrypoint cat "$image" "/$file"'
-        on.first(script, on.image, on.deep, *words)
+        on.first(script, on.image, on.deep, *words, server=server)
         on.bench.run(*words, "run", "-d", "--name", "box", "--network", "none", "--entrypoint", "sleep", on.image, "600")
         state = json.loads(on.bench.run(*words, "inspect", "box").output)[0]["State"]
         root = f"/proc/{state['Pid']}/root"
