@@ -145,7 +145,9 @@ def measured(tracer, on, step):
 
 
 def show(bench, rows):
-    print("; ".join(f"{key}: {value}" for key, value in bench.results.about.items()) + "\n")
+    for key, value in bench.results.about.items():
+        print(f"{key}: {value}")
+    print()
     print(f"| {'case':14} | {'contender':20} | {'requests':>9} | {'calls each':>10} | by opcode; system calls |")
     print("|---|---|---:|---:|---|")
     for row in sorted(rows, key=lambda r: [c.name for c in tree.CASES].index(r["case"])):

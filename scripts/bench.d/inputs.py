@@ -31,7 +31,7 @@ class Scale:
     random_mib: int = 512
     many: int = 1_000_000
     containers: int = 50
-    # Of the real tree's files, every so many is read.
+    # Of the real tree's files, one in so many is read.
     read_each: int = 1
     lookups: int = 10_000
 

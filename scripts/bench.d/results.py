@@ -106,7 +106,8 @@ class Results:
 
     def show(self, base, path):
         """The end of a run; returns its exit status."""
-        print("; ".join(f"{key}: {value}" for key, value in self.about.items()))
+        for key, value in self.about.items():
+            print(f"{key}: {value}")
         print(f"median, ratio to {base}, and half the distance from lowest to highest; seconds if nothing else is said\n")
         print(self.table(base))
         for line in self.wrong:
