@@ -1,20 +1,19 @@
 """The third part: how many FUSE requests each case makes, by opcode, and how many system calls strata makes for
-each. Counts don't depend on the machine's load, so that two runs can be compared.
+each. Counts hardly depend on the machine's load, so that two runs can be compared.
 
-Requests come from the kernel's tracepoint, for this mount alone; FORGETs are not in it, nor are, over io_uring,
-those that the kernel sends in the background (readahead, the RELEASEs of files). System calls are strace's."""
+Both come from the kernel's tracepoints, for this mount and its daemon alone. FORGETs are not in them, and of what
+the kernel sends over io_uring in the background (readahead, RELEASE) only the number. Threads that a daemon starts
+while a case runs are not counted in it."""
 
 import collections
 import json
 import os
 import re
-import signal
 import subprocess
 from pathlib import Path
 
 import tree
-from bench import Outcome
-from host import RUN, Failed, say
+from host import Failed, say
 from results import number
 
 # Cases whose data the kernel reads and writes itself: a READ or a WRITE of the daemon is a fault.
@@ -22,7 +21,7 @@ PASSED_THROUGH = ("write", "read-large", "random-read", "random-write")
 
 
 class Tracer:
-    """Counts the requests of one FUSE connection."""
+    """A trace buffer of our own, for the requests of one FUSE connection and the system calls of what serves it."""
 
     def __init__(self):
         self.root = Path("/sys/kernel/tracing")
@@ -30,22 +29,30 @@ class Tracer:
             subprocess.run(["mount", "-t", "tracefs", "none", self.root], check=True)
         self.dir = self.root / "instances" / os.path.basename(os.environ["BENCH_WORK"])
         self.dir.mkdir()
-        self.write("buffer_size_kb", "32768")
+        self.names = system_call_names()
+        # For a million events and more, on each processor.
+        self.write("buffer_size_kb", "262144")
 
     def write(self, name, text):
         (self.dir / name).write_text(text)
 
-    def start(self, point):
+    def start(self, point, daemons):
         device = os.minor(os.stat(point).st_dev)
         self.write("tracing_on", "0")
         self.write("trace", "")
+        self.write("trace_clock", "counter")
         for event in ("fuse_request_send", "fuse_request_end"):
             self.write(f"events/fuse/{event}/filter", f"connection == {device}")
             self.write(f"events/fuse/{event}/enable", "1")
+        threads = [t for pid in daemons for t in threads_outside(pid)]
+        # The events of requests are those of clients too: only system calls are chosen by thread.
+        chosen = " || ".join(f"common_pid == {t}" for t in threads)
+        self.write("events/raw_syscalls/sys_enter/filter", chosen)
+        self.write("events/raw_syscalls/sys_enter/enable", "1")
         self.write("tracing_on", "1")
 
     def stop(self):
-        """Requests by opcode; `others` are those that only their end was seen of."""
+        """Requests by opcode and system calls by name; `background` are requests of which only the end was seen."""
         self.write("tracing_on", "0")
         lost = sum(
             int(line.split()[1])
@@ -55,44 +62,50 @@ class Tracer:
         )
         if lost:
             raise Failed(f"{lost} events did not fit into the trace")
-        sent, ended = collections.Counter(), 0
+        sent, calls, ended = collections.Counter(), collections.Counter(), 0
         with open(self.dir / "trace", errors="replace") as lines:
             for line in lines:
-                if "fuse_request_send:" in line:
+                if "sys_enter: NR" in line:
+                    calls[line.partition("sys_enter: NR ")[2].split(" ", 1)[0]] += 1
+                elif "fuse_request_send:" in line:
                     sent[re.search(r"opcode \d+ \((?:FUSE_)?(\w+)\)", line)[1]] += 1
                 elif "fuse_request_end:" in line:
                     ended += 1
         if ended > sum(sent.values()):
             sent["background"] = ended - sum(sent.values())
-        return sent
+        return sent, collections.Counter({self.names.get(number, number): n for number, n in calls.items()})
 
     def remove(self):
+        for event in ("fuse", "raw_syscalls"):
+            self.write(f"events/{event}/enable", "0")
         self.dir.rmdir()
 
 
-class Strace:
-    """Counts the system calls of processes, by name."""
+# The /proc of outside: the kernel's traces have its numbers, and we are in a namespace.
+OUTSIDE = Path("/proc/self/fd/8")
 
-    def __init__(self, pids):
-        self.file = RUN / "strace"
-        words = ["strace", "-c", "-f", "-o", self.file]
-        for pid in pids:
-            words += ["-p", str(pid)]
-        self.process = subprocess.Popen(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-        # It says so when it is attached to every thread.
-        line = self.process.stderr.readline().decode()
-        if "attached" not in line:
-            raise Failed(f"strace: {line.strip()}")
 
-    def stop(self):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
-        calls = {}
-        for line in self.file.read_text().splitlines():
-            words = line.split()
-            if len(words) >= 5 and words[3].isdigit() and words[-1] != "total":
-                calls[words[-1]] = int(words[3])
-        return calls
+def threads_outside(pid):
+    """The numbers that a process's threads have outside."""
+    ours = os.readlink(f"/proc/{pid}/ns/pid")
+    for entry in os.listdir(OUTSIDE):
+        try:
+            if not entry.isdigit() or os.readlink(OUTSIDE / entry / "ns/pid") != ours:
+                continue
+            status = (OUTSIDE / entry / "status").read_text()
+            if re.search(r"^NSpid:.*\s(\d+)$", status, re.M)[1] == str(pid):
+                return sorted(os.listdir(OUTSIDE / entry / "task"))
+        except OSError:
+            continue
+    raise Failed(f"process {pid} is not found outside")
+
+
+def system_call_names():
+    """Numbers to names, where the C library's headers are installed."""
+    names = {}
+    for header in Path("/usr/include").glob("**/asm/unistd_64.h"):
+        names |= {n: name for name, n in re.findall(r"#define __NR_(\w+) (\d+)", header.read_text())}
+    return names
 
 
 def main(bench):
@@ -111,6 +124,7 @@ def main(bench):
                 except Failed as why:
                     wrong.append(f"{step.title}, {contender.name}: {why}")
                     return
+                say(f"{contender.name}: {step.title}: {sum(row['requests'].values())} requests")
                 rows.append({"case": step.name, "contender": contender.name, **row})
                 if contender.is_strata and step.name in PASSED_THROUGH:
                     data = row["requests"].get("READ", 0) + row["requests"].get("WRITE", 0)
@@ -132,16 +146,12 @@ def main(bench):
 
 def measured(tracer, on, step):
     """Runs a case with its preparation; what that asks for is a small part and always the same."""
-    strace = Strace(on.mounted.daemons)
-    tracer.start(on.point)
+    tracer.start(on.point, on.mounted.daemons)
     try:
-        outcome = step.body(on)
+        step.body(on)
     finally:
-        requests = tracer.stop()
-        calls = strace.stop()
-    if not isinstance(outcome, Outcome):
-        raise Failed("no outcome")
-    return {"requests": dict(requests.most_common()), "system_calls": dict(sorted(calls.items(), key=lambda c: -c[1]))}
+        requests, calls = tracer.stop()
+    return {"requests": dict(requests.most_common()), "system_calls": dict(calls.most_common())}
 
 
 def show(bench, rows):

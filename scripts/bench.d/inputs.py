@@ -14,7 +14,7 @@ from pathlib import Path
 from host import RUN, Disk, Failed, say
 
 # Part of the cache's name: another number when what is made here changes.
-VERSION = "2"
+VERSION = "3"
 
 DEEP = 127
 DEEP_FILE = "d/e/e/p/file"
@@ -131,10 +131,10 @@ class Inputs:
         """The same and one layer more, of small files: `few/a` and `few/b`."""
         real = self.archive("real")
         extra = self.dir / "small-layer.tmp"
-        with tarfile.open(extra, "w", format=tarfile.PAX_FORMAT) as out:
+        with Members(extra) as out:
             for side in ("a", "b"):
                 for number in range(self.scale.lower_files):
-                    add(out, f"few/{side}/{number // 250}/{number}", contents(number))
+                    out.add(f"few/{side}/{number // 250}/{number}", contents(number))
         with tarfile.open(real) as outer:
             lower = [outer.extractfile(name) for name in archive_layers(real)]
             with open(extra, "rb") as top:
@@ -150,14 +150,9 @@ class Inputs:
     def spread(self, draft, name, layers):
         """Files of the real tree, dealt out to so many layers."""
         parts = [io.BytesIO() for _ in range(layers)]
-        tars = [tarfile.open(fileobj=p, mode="w", format=tarfile.PAX_FORMAT) for p in parts]
-        made = [set() for _ in parts]
+        tars = [Members(part) for part in parts]
         for number, path in enumerate(self.lookup_names()):
-            for parent in list(Path(path).parents)[-2::-1]:
-                if parent not in made[number % layers]:
-                    made[number % layers].add(parent)
-                    add(tars[number % layers], str(parent), None)
-            add(tars[number % layers], path, contents(number))
+            tars[number % layers].add(path, contents(number))
         for out, part in zip(tars, parts):
             out.close()
             part.seek(0)
@@ -245,14 +240,9 @@ class Inputs:
             chosen = chosen[::step][: self.scale.small_files]
             if part is not None:
                 chosen = chosen[part::4]
-            with tarfile.open(draft, "w", format=tarfile.GNU_FORMAT) as out:
-                made = set()
+            with Members(draft) as out:
                 for number, (size, path) in enumerate(chosen):
-                    for parent in list(Path(path).parents)[-2::-1]:
-                        if parent not in made:
-                            made.add(parent)
-                            add(out, str(parent), None)
-                    add(out, path, contents(number, size))
+                    out.add(path, contents(number, size))
 
         return self.cached("small.tar" if part is None else f"small-{part}.tar", make)
 
@@ -267,16 +257,39 @@ def contents(number, size=None):
     return (seed * (size // len(seed) + 1))[:size]
 
 
-def add(out, path, data):
-    """A member with the bench's own owner, mode and time; a directory without data."""
+class Members:
+    """A tar of the bench's own files, each after its directories, with owner, mode and time of the bench."""
+
+    def __init__(self, to):
+        where = {"fileobj": to} if isinstance(to, io.BytesIO) else {"name": to}
+        self.tar = tarfile.open(mode="w", format=tarfile.GNU_FORMAT, **where)
+        self.made = set()
+
+    def add(self, path, data):
+        for parent in list(Path(path).parents)[-2::-1]:
+            if parent not in self.made:
+                self.made.add(parent)
+                head = member(str(parent))
+                head.type, head.mode = tarfile.DIRTYPE, 0o755
+                self.tar.addfile(head)
+        head = member(path)
+        head.size = len(data)
+        self.tar.addfile(head, io.BytesIO(data))
+
+    def close(self):
+        self.tar.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def member(path):
     head = tarfile.TarInfo(path)
     head.mtime = 1_700_000_000
-    if data is None:
-        head.type, head.mode = tarfile.DIRTYPE, 0o755
-        out.addfile(head)
-    else:
-        head.size = len(data)
-        out.addfile(head, io.BytesIO(data))
+    return head
 
 
 def after_1970(layer, to):
@@ -336,7 +349,10 @@ def docker_archive(path, name, layers):
         }
         manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": names}]
         for file, value in (("config.json", config), ("manifest.json", manifest)):
-            add(out, file, json.dumps(value).encode())
+            data = json.dumps(value).encode()
+            head = member(file)
+            head.size = len(data)
+            out.addfile(head, io.BytesIO(data))
 
 
 def to_overlay(layer):
