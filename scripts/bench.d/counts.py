@@ -6,6 +6,7 @@ the kernel sends over io_uring in the background (readahead, RELEASE) only the n
 while a case runs are not counted in it."""
 
 import collections
+import contextlib
 import json
 import os
 import re
@@ -75,6 +76,16 @@ class Tracer:
             sent["background"] = ended - sum(sent.values())
         return sent, collections.Counter({self.names.get(number, number): n for number, n in calls.items()})
 
+    @contextlib.contextmanager
+    def of(self, mounted):
+        """Counts what is done within, into `counts`."""
+        self.start(mounted.point, mounted.daemons)
+        try:
+            yield
+        finally:
+            requests, calls = self.stop()
+            self.counts = {"requests": dict(requests.most_common()), "system_calls": dict(calls.most_common())}
+
     def remove(self):
         for event in ("fuse", "raw_syscalls"):
             self.write(f"events/{event}/enable", "0")
@@ -118,20 +129,17 @@ def main(bench):
         for contender in chosen:
             say(contender.name)
 
-            def around(on, step):
-                try:
-                    row = measured(tracer, on, step)
-                except Failed as why:
-                    wrong.append(f"{step.title}, {contender.name}: {why}")
-                    return
+            def counted(step, row):
                 say(f"{contender.name}: {step.title}: {sum(row['requests'].values())} requests")
                 rows.append({"case": step.name, "contender": contender.name, **row})
-                if contender.is_strata and step.name in PASSED_THROUGH:
-                    data = row["requests"].get("READ", 0) + row["requests"].get("WRITE", 0)
-                    if data:
-                        wrong.append(f"{step.title}, {contender.name}: {data} READs and WRITEs reach the daemon")
+                data = row["requests"].get("READ", 0) + row["requests"].get("WRITE", 0)
+                if contender.is_strata and step.name in PASSED_THROUGH and data:
+                    wrong.append(f"{step.title}, {contender.name}: {data} READs and WRITEs reach the daemon")
 
-            tree.play(bench, contender, 1, names, around)
+            try:
+                tree.play(bench, contender, 1, names, tracer, counted)
+            except Failed as why:
+                wrong.append(f"{contender.name}: {why}")
     finally:
         tracer.remove()
     show(bench, rows)
@@ -142,16 +150,6 @@ def main(bench):
             json.dump({"part": "counts", "about": bench.results.about, "cases": rows}, out, indent=1)
             out.write("\n")
     return 1 if wrong else 0
-
-
-def measured(tracer, on, step):
-    """Runs a case with its preparation; what that asks for is a small part and always the same."""
-    tracer.start(on.point, on.mounted.daemons)
-    try:
-        step.body(on)
-    finally:
-        requests, calls = tracer.stop()
-    return {"requests": dict(requests.most_common()), "system_calls": dict(calls.most_common())}
 
 
 def show(bench, rows):

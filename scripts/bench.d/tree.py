@@ -19,6 +19,8 @@ class Subject:
     bench: Bench
     disk: object
     mounted: contenders.Mounted
+    # Counts what the timed commands ask for, where counts are wanted.
+    tracer: object = None
 
     @property
     def point(self):
@@ -26,6 +28,13 @@ class Subject:
 
     def shell(self, script, *words):
         return self.bench.run.shell(script, *words, cwd=self.point)
+
+    def timed(self, script, *words):
+        """The command that the case is about."""
+        if self.tracer:
+            with self.tracer.of(self.mounted):
+                return self.shell(script, *words)
+        return self.shell(script, *words)
 
     def settle(self):
         settle(self.disk.point)
@@ -87,7 +96,7 @@ def find_warm(on):
 
 
 def find(on):
-    done = on.shell("exec find . -ls")
+    done = on.timed("exec find . -ls")
     return Outcome(done.seconds, listing(done.output))
 
 
@@ -104,7 +113,7 @@ def read_again(on):
 
 def read(on):
     files = on.bench.inputs.read_list()
-    done = on.shell('xargs -0 -a "$1" cat | wc -c', files)
+    done = on.timed('xargs -0 -a "$1" cat | wc -c', files)
     return Outcome(done.seconds, done.output.decode().strip() + on.sum('xargs -0 -a "$1" cat', files))
 
 
@@ -113,7 +122,7 @@ def tar(on):
     what = "usr" if on.bench.scale.read_each == 1 else "usr/share"
     script = f"tar -cf - {what}"
     on.shell(f"{script} | cat >/dev/null")
-    done = on.shell(f"{script} | wc -c")
+    done = on.timed(f"{script} | wc -c")
     # Sorted, and hard links as what they are linked to: the order of a directory is each file system's own.
     total = done.output.decode().strip() if not on.bench.deep else ""
     return Outcome(done.seconds, total + on.sum(f"tar --sort=name --hard-dereference -cf - {what}"))
@@ -124,14 +133,14 @@ def extract(on):
     archive = on.bench.inputs.small_tar()
     on.shell("mkdir new && cat $1 >/dev/null", archive)
     on.settle()
-    done = on.shell("exec tar -xf $1 -C new", archive)
+    done = on.timed("exec tar -xf $1 -C new", archive)
     return Outcome(done.seconds, count(on, "new"))
 
 
 @case("cp", "cp -a of those", "extract")
 def cp(on):
     on.settle()
-    done = on.shell("exec cp -a new copy")
+    done = on.timed("exec cp -a new copy")
     return Outcome(done.seconds, count(on, "copy"))
 
 
@@ -152,7 +161,7 @@ def four_read(on):
 
 def four(on, command, *tars):
     """Runs a command as four processes at once."""
-    return on.shell(
+    return on.timed(
         f'run() {{ n=$1 tar=$2; {command}; }}; run 0 "$1" & a=$!; run 1 "$2" & b=$!; run 2 "$3" & c=$!; run 3 "$4" & d=$!\n'
         "wait $a && wait $b && wait $c && wait $d",
         *tars,
@@ -169,7 +178,7 @@ def count(on, place, below="*"):
 @case("chmod", "chmod -R of lower files")
 def chmod(on):
     on.settle()
-    done = on.shell("exec chmod -R g+w few/a")
+    done = on.timed("exec chmod -R g+w few/a")
     changed = on.shell("find few/a -type f -perm -020 | wc -l").output.decode().strip()
     return Outcome(done.seconds, f"{changed} changed {on.sum('find few/a -type f -print0 | sort -z | xargs -0 cat')}")
 
@@ -177,7 +186,7 @@ def chmod(on):
 @case("rm-lower", "rm -rf of lower files")
 def rm_lower(on):
     on.settle()
-    done = on.shell("exec rm -rf few/b")
+    done = on.timed("exec rm -rf few/b")
     return Outcome(done.seconds, " ".join(sorted(p.name for p in (on.point / "few").iterdir())))
 
 
@@ -185,14 +194,14 @@ def rm_lower(on):
 def write(on):
     on.settle()
     mib = on.bench.scale.large_mib
-    done = on.shell(f"exec dd if=/dev/zero of=large bs=1M count={mib} conv=fsync status=none")
+    done = on.timed(f"exec dd if=/dev/zero of=large bs=1M count={mib} conv=fsync status=none")
     return Outcome(done.seconds, f"{(on.point / 'large').stat().st_size} bytes")
 
 
 @case("read-large", "read it, warm", "write")
 def read_large(on):
     on.shell("cat large >/dev/null")
-    done = on.shell("exec dd if=large of=/dev/null bs=1M status=none")
+    done = on.timed("exec dd if=large of=/dev/null bs=1M status=none")
     return Outcome(done.seconds, on.sum("cat large"))
 
 
@@ -211,7 +220,7 @@ def random_write(on):
 def fio(on, kind):
     scale = on.bench.scale
     on.shell("cat large >/dev/null")
-    done = on.shell(
+    done = on.timed(
         f"exec fio --name=a --filename=large --rw={kind} --bs=4k --size={scale.large_mib}m --io_size={scale.random_mib}m"
         " --ioengine=psync --invalidate=0 --randrepeat=1 --allow_file_create=0 --output-format=json"
     )
@@ -225,7 +234,7 @@ def fio(on, kind):
 @case("rm", "rm -rf of extracted files", "extract")
 def rm(on):
     on.settle()
-    done = on.shell("exec rm -rf new")
+    done = on.timed("exec rm -rf new")
     return Outcome(done.seconds, "there" if (on.point / "new").exists() else "gone")
 
 
@@ -245,14 +254,15 @@ def with_needed(names):
     return [c for c in CASES if c.name in wanted]
 
 
-def play(bench, contender, round_number, names, around=None):
-    """One contender's round. What an earlier case could not make, later ones do without."""
+def play(bench, contender, round_number, names, tracer=None, counted=None):
+    """One contender's round. What an earlier case could not make, later ones do without. With a tracer nothing is
+    recorded: `counted` is told of each case."""
     stack = bench.inputs.stack("tree")
     with bench.disk() as disk:
         if contender.image:
             bench.store(stack, disk.point)
         with bench.mount(contender, stack, disk) as mounted:
-            on = Subject(bench, disk, mounted)
+            on = Subject(bench, disk, mounted, tracer)
             broken = set()
             for step in with_needed(names):
                 if broken & set(step.needs):
@@ -260,11 +270,12 @@ def play(bench, contender, round_number, names, around=None):
                     continue
                 if step.name not in names:
                     step.body(on)
-                elif around:
-                    around(on, step)
+                elif tracer:
+                    step.body(on)
+                    counted(step, tracer.counts)
                 elif not bench.record(step, contender, round_number, lambda: step.body(on)):
                     broken.add(step.name)
-    if contender.program is None and "chmod" in names and not around:
+    if contender.program is None and "chmod" in names and not tracer:
         whole_copy(bench, round_number)
 
 
