@@ -19,7 +19,7 @@ def parse(words):
     parser.add_argument("--contenders", type=lambda text: text.split(","), default=[])
     parser.add_argument("--fs", choices=("ext4", "xfs"), default="ext4")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--limit", type=positive, default=300, metavar="SECONDS")
+    parser.add_argument("--limit", type=positive, metavar="SECONDS")
     parser.add_argument("--archive", metavar="FILE")
     if part == "soak":
         parser.add_argument("seconds", type=positive, metavar="SECONDS")

@@ -34,8 +34,10 @@ class Done:
 class Runner:
     """Runs commands, each in a session of its own and for a limited time."""
 
-    def __init__(self, limit):
+    def __init__(self, limit, servers):
         self.limit = limit
+        # Programs that serve mounts.
+        self.servers = servers
 
     def __call__(self, *words, cwd=None, env=None, limit=None, stdin=None):
         """Runs a program; raises Failed unless it ends with 0 in time."""
@@ -57,12 +59,18 @@ class Runner:
                 late.set()
                 os.killpg(child.pid, signal.SIGKILL)
 
-            # Not Popen.wait(timeout), which polls.
-            timer = threading.Timer(limit or self.limit, stop)
-            timer.start()
+            # Not Popen.wait(timeout), which polls. What waits for a server that hangs can outlive SIGKILL.
+            timers = [
+                threading.Timer(limit or self.limit, stop),
+                threading.Timer((limit or self.limit) + 20, self.kill_servers),
+            ]
+            for timer in timers:
+                timer.daemon = True
+                timer.start()
             _, status, usage = os.wait4(child.pid, 0)
             seconds = time.perf_counter() - begin
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
         child.returncode = os.waitstatus_to_exitcode(status)
         if late.is_set():
             raise Failed(f"not done after {limit or self.limit} s")
@@ -71,6 +79,12 @@ class Runner:
             name = Path(str(words[0])).name
             raise Failed(f"{name} ended with {child.returncode}: {lines[-1] if lines else 'no message'}")
         return Done(seconds, usage.ru_maxrss, out_path.read_bytes())
+
+    def kill_servers(self):
+        say("a server hangs: killing it")
+        for program in self.servers:
+            for pid in processes(program):
+                os.kill(pid, signal.SIGKILL)
 
     def shell(self, script, *words, **how):
         """Runs a line of bash; each command of a pipe must succeed."""
