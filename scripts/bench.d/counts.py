@@ -2,8 +2,7 @@
 each. Counts hardly depend on the machine's load, so that two runs can be compared.
 
 Both come from the kernel's tracepoints, for this mount and its daemon alone. FORGETs are not in them, and of what
-the kernel sends over io_uring in the background (readahead, RELEASE) only the number. Threads that a daemon starts
-while a case runs are not counted in it."""
+the kernel sends over io_uring in the background (readahead, RELEASE) only the number."""
 
 import collections
 import contextlib
@@ -21,60 +20,79 @@ from results import number
 PASSED_THROUGH = ("write", "read-large", "random-read", "random-write")
 
 
-class Tracer:
-    """A trace buffer of our own, for the requests of one FUSE connection and the system calls of what serves it."""
+class Buffer:
+    """A trace buffer of our own."""
 
-    def __init__(self):
-        self.root = Path("/sys/kernel/tracing")
-        if not (self.root / "instances").exists():
-            subprocess.run(["mount", "-t", "tracefs", "none", self.root], check=True)
-        self.dir = self.root / "instances" / os.path.basename(os.environ["BENCH_WORK"])
+    def __init__(self, name, kib):
+        self.dir = TRACING / "instances" / name
         self.dir.mkdir()
-        self.names = system_call_names()
-        # For a million events and more, on each processor.
-        self.write("buffer_size_kb", "262144")
+        self.write("buffer_size_kb", str(kib))
+        self.write("tracing_on", "0")
 
     def write(self, name, text):
         (self.dir / name).write_text(text)
 
+    def start(self):
+        self.write("trace", "")
+        self.write("tracing_on", "1")
+
+    def lines(self):
+        """What was traced; all of it, or it is an error."""
+        self.write("tracing_on", "0")
+        for stats in self.dir.glob("per_cpu/cpu*/stats"):
+            if not re.search(r"^overrun: 0$", stats.read_text(), re.M):
+                raise Failed("more events than fit into the trace")
+        with open(self.dir / "trace", errors="replace") as lines:
+            yield from lines
+
+    def remove(self):
+        self.write("events/enable", "0")
+        self.dir.rmdir()
+
+
+TRACING = Path("/sys/kernel/tracing")
+
+
+class Tracer:
+    """Counts the requests of one FUSE connection and the system calls of what serves it."""
+
+    def __init__(self):
+        if not (TRACING / "instances").exists():
+            subprocess.run(["mount", "-t", "tracefs", "none", TRACING], check=True)
+        name = os.path.basename(os.environ["BENCH_WORK"])
+        self.names = system_call_names()
+        self.requests = Buffer(name, 65536)
+        # A million and more, on each processor.
+        self.calls = Buffer(f"{name}-calls", 262144)
+        # Threads that are started later belong to it too.
+        self.calls.write("options/event-fork", "1")
+
     def start(self, point, daemons):
         device = os.minor(os.stat(point).st_dev)
-        self.write("tracing_on", "0")
-        self.write("trace", "")
-        self.write("trace_clock", "counter")
         for event in ("fuse_request_send", "fuse_request_end"):
-            self.write(f"events/fuse/{event}/filter", f"connection == {device}")
-            self.write(f"events/fuse/{event}/enable", "1")
+            self.requests.write(f"events/fuse/{event}/filter", f"connection == {device}")
+            self.requests.write(f"events/fuse/{event}/enable", "1")
         threads = [t for pid in daemons for t in threads_outside(pid)]
-        # The events of requests are those of clients too: only system calls are chosen by thread.
-        chosen = " || ".join(f"common_pid == {t}" for t in threads)
-        self.write("events/raw_syscalls/sys_enter/filter", chosen)
-        self.write("events/raw_syscalls/sys_enter/enable", "1")
-        self.write("tracing_on", "1")
+        self.calls.write("set_event_pid", " ".join(threads))
+        self.calls.write("events/raw_syscalls/sys_enter/enable", "1")
+        self.requests.start()
+        self.calls.start()
 
     def stop(self):
         """Requests by opcode and system calls by name; `background` are requests of which only the end was seen."""
-        self.write("tracing_on", "0")
-        lost = sum(
-            int(line.split()[1])
-            for stats in self.dir.glob("per_cpu/cpu*/stats")
-            for line in stats.read_text().splitlines()
-            if line.startswith("overrun:")
-        )
-        if lost:
-            raise Failed(f"{lost} events did not fit into the trace")
         sent, calls, ended = collections.Counter(), collections.Counter(), 0
-        with open(self.dir / "trace", errors="replace") as lines:
-            for line in lines:
-                if "sys_enter: NR" in line:
-                    calls[line.partition("sys_enter: NR ")[2].split(" ", 1)[0]] += 1
-                elif "fuse_request_send:" in line:
-                    sent[re.search(r"opcode \d+ \((?:FUSE_)?(\w+)\)", line)[1]] += 1
-                elif "fuse_request_end:" in line:
-                    ended += 1
+        for line in self.calls.lines():
+            if "sys_enter: NR" in line:
+                call = line.partition("sys_enter: NR ")[2].split(" ", 1)[0]
+                calls[self.names.get(call, call)] += 1
+        for line in self.requests.lines():
+            if "fuse_request_send:" in line:
+                sent[re.search(r"opcode \d+ \((?:FUSE_)?(\w+)\)", line)[1]] += 1
+            elif "fuse_request_end:" in line:
+                ended += 1
         if ended > sum(sent.values()):
             sent["background"] = ended - sum(sent.values())
-        return sent, collections.Counter({self.names.get(number, number): n for number, n in calls.items()})
+        return sent, calls
 
     @contextlib.contextmanager
     def of(self, mounted):
@@ -87,9 +105,8 @@ class Tracer:
             self.counts = {"requests": dict(requests.most_common()), "system_calls": dict(calls.most_common())}
 
     def remove(self):
-        for event in ("fuse", "raw_syscalls"):
-            self.write(f"events/{event}/enable", "0")
-        self.dir.rmdir()
+        self.requests.remove()
+        self.calls.remove()
 
 
 # The /proc of outside: the kernel's traces have its numbers, and we are in a namespace.
