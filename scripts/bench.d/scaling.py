@@ -131,15 +131,14 @@ CASES.append(Case("memory-dropped", "and when caches were dropped", None))
 
 
 def settled(measure):
-    """A value that falls for a while, when it has stopped."""
-    value, end = measure(), time.monotonic() + 20
-    while time.monotonic() < end:
-        time.sleep(0.5)
+    """A value that falls for a while, when it has not fallen for three seconds."""
+    lowest, fell, end = measure(), time.monotonic(), time.monotonic() + 30
+    while time.monotonic() < min(end, fell + 3):
+        time.sleep(0.2)
         latest = measure()
-        if latest >= value:
-            break
-        value = latest
-    return value
+        if latest < lowest:
+            lowest, fell = latest, time.monotonic()
+    return lowest
 
 
 @case("containers", "many containers read the same files")
