@@ -143,8 +143,8 @@ def settled(measure):
 
 @case("containers", "many containers read the same files")
 def containers(bench, contender):
-    """Containers of one image, each with its own upper; time, pages that the first and that all read bring into the
-    cache, and all daemons' memory."""
+    """Containers of one image, each with its own upper: time, how often what they read is in the page cache, and all
+    daemons' memory."""
     stack, count = bench.inputs.stack("tree"), bench.scale.containers
     mounts = []
     with bench.disk() as disk, PageCache() as cache:
@@ -156,7 +156,6 @@ def containers(bench, contender):
             drop_caches()
             start = cache.bytes()
             sums = [read_programs(bench, mounts[0])]
-            first = cache.bytes() - start
             begin = time.perf_counter()
             sums += [read_programs(bench, mounted) for mounted in mounts[1:]]
             seconds = time.perf_counter() - begin
@@ -164,7 +163,7 @@ def containers(bench, contender):
             if len(set(sums)) != 1:
                 raise Failed("containers differ")
             yield Outcome(seconds, sums[0])
-            yield pages_case("pages"), Outcome(total / max(first, 1), unit="of one")
+            yield pages_case("pages"), Outcome(total / int(sums[0]), unit="copies")
             if contender.program:
                 yield pages_case("memory"), Outcome(sum(m.memory() for m in mounts) / 1048576, unit="MiB")
         finally:
@@ -181,7 +180,7 @@ def pages_case(what):
 
 
 # Recorded by containers.
-CASES.append(Case("containers-pages", "page cache of all of them", None))
+CASES.append(Case("containers-pages", "the same in the page cache", None))
 CASES.append(Case("containers-memory", "memory of all their daemons", None))
 
 
