@@ -28,6 +28,7 @@ class Bench:
         self.strata = os.environ["STRATA"]
         # Nothing is asked of, or left in, the machine's own store.
         os.environ["STRATA_ROOT"] = str(self.work / "root")
+        os.environ["TMPDIR"] = str(self.work)
         peers = [os.environ["BENCH_FUSE_OVERLAYFS_1"], os.environ["BENCH_FUSE_OVERLAYFS_2"]]
         self.run = Runner(args.limit or (60 if args.quick else 300), [self.strata, *peers])
         self.rounds = args.rounds or (1 if args.quick else 5)
