@@ -41,7 +41,7 @@ impl Format {
             "json" => return Ok(Format::Json),
             _ => {}
         }
-        let text = text.replace("\\t", "\t").replace("\\n", "\n");
+        let text = unescape(text);
         match text.strip_prefix("table") {
             Some(columns) if columns.starts_with([' ', '{', '\t']) => {
                 Template::parse(columns.trim()).map(Format::Columns)
@@ -68,6 +68,24 @@ impl Format {
             Format::Columns(template) | Format::Lines(template) => template.mentions(member),
         }
     }
+}
+
+/// `\t` and `\n` outside of actions, where a template's own strings have them.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (at, part) in text.split("{{").enumerate() {
+        let (action, plain) = match part.find("}}") {
+            Some(end) if at > 0 => part.split_at(end),
+            _ if at > 0 => (part, ""),
+            _ => ("", part),
+        };
+        if at > 0 {
+            out.push_str("{{");
+        }
+        out.push_str(action);
+        out.push_str(&plain.replace("\\t", "\t").replace("\\n", "\n"));
+    }
+    out
 }
 
 /// A list of one kind of things.
@@ -266,6 +284,10 @@ mod tests {
         assert_eq!(shown(""), shown("table"));
         assert_eq!(shown("table"), shown(r"table {{.ID}}\t{{.Names}}"));
         assert_eq!(shown("tablet"), "tablet\ntablet\n");
+        assert_eq!(
+            shown(r#"{{.ID}}\n{{join (split "a,b" ",") "\t"}}"#),
+            "1\na\tb\n2\na\tb\n"
+        );
     }
 
     #[test]

@@ -198,6 +198,7 @@ impl<'a> Execution<'a> {
                         Trouble::Below(wrong) => wrong,
                     })
             }
+            WordKind::Nil => Err(wrong("nil is not a command".into())),
             _ if command.arguments.is_empty() && piped.is_none() => self.word(head, dot),
             WordKind::Field(path) => {
                 let mut arguments = Vec::new();
@@ -207,7 +208,13 @@ impl<'a> Execution<'a> {
                 arguments.extend(piped);
                 self.method(dot, path, &arguments).map_err(wrong)
             }
-            _ => Err(wrong("can't give argument to non-function".to_owned())),
+            _ => {
+                let value = self.word(head, dot)?;
+                let value = plain(&value);
+                Err(wrong(format!(
+                    "can't give argument to non-function {value}"
+                )))
+            }
         }
     }
 

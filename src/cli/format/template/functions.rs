@@ -175,7 +175,7 @@ fn compare(a: &Value, b: &Value) -> Result<Ordering, String> {
     match (a, b) {
         (Value::String(a), Value::String(b)) => Ok(a.cmp(b)),
         (Value::Bool(a), Value::Bool(b)) => Ok(a.cmp(b)),
-        (Value::Number(a), Value::Number(b)) => {
+        (Value::Number(a), Value::Number(b)) if a.is_f64() == b.is_f64() => {
             let whole =
                 |n: &serde_json::Number| n.as_i64().map(i128::from).or(n.as_u64().map(i128::from));
             match (whole(a), whole(b)) {
@@ -275,7 +275,7 @@ fn slice(values: &[&Value]) -> Result<Value, String> {
 }
 
 fn println(values: &[&Value]) -> String {
-    let words: Vec<_> = values.iter().map(|v| plain(v)).collect();
+    let words: Vec<_> = values.iter().map(|v| print(&[v])).collect();
     format!("{}\n", words.join(" "))
 }
 

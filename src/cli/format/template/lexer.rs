@@ -110,8 +110,13 @@ impl<'s> Lexer<'s> {
         if !self.rest().starts_with("{{") {
             return Ok(());
         }
-        self.at += if trims_before(self.rest()) { 3 } else { 2 };
-        let inside = self.rest().trim_start_matches(SPACE);
+        self.at += 2;
+        // A comment comes at once, or after a trim marker and its blanks.
+        let mut inside = self.rest();
+        if trims_before(self.source.get(at..).unwrap_or_default()) {
+            self.at += 1;
+            inside = self.rest().trim_start_matches(SPACE);
+        }
         if inside.starts_with("/*") {
             return self.comment(at);
         }
@@ -198,7 +203,7 @@ impl<'s> Lexer<'s> {
                 let what = if matches!(c, '}' | '{' | '!' | '-' | '+' | '*' | '/' | ':' | '&') {
                     format!("unexpected {:?} in operand", c.to_string())
                 } else {
-                    format!("unrecognized character in action: U+{:04X}", u32::from(c))
+                    format!("unexpected {:?} in command", c.to_string())
                 };
                 return Err((at, what));
             }
@@ -239,7 +244,10 @@ fn character(text: &str) -> Result<(usize, Kind), String> {
     let mut chars = value.chars();
     match (chars.next(), chars.next()) {
         (Some(c), None) => Ok((len, Kind::Number(u32::from(c).into()))),
-        _ => Err("malformed character constant".into()),
+        _ => {
+            let written = text.get(..len).unwrap_or_default();
+            Err(format!("malformed character constant: {written}"))
+        }
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) enum WordKind {
 }
 
 /// How a block ended.
-enum End {
+enum Closing {
     End,
     Else,
     Eof,
@@ -90,9 +90,9 @@ pub(super) fn parse(source: &str) -> Result<Vec<Node>, Wrong> {
     };
     let (nodes, end, at) = parser.block()?;
     match end {
-        End::Eof => Ok(nodes),
-        End::End => Err((at, "unexpected {{end}}".into())),
-        End::Else => Err((at, "unexpected {{else}}".into())),
+        Closing::Eof => Ok(nodes),
+        Closing::End => Err((at, "unexpected {{end}}".into())),
+        Closing::Else => Err((at, "unexpected {{else}}".into())),
     }
 }
 
@@ -131,7 +131,7 @@ impl Parser {
     }
 
     /// Nodes until `{{end}}`, `{{else` or the end of the text.
-    fn block(&mut self) -> Result<(Vec<Node>, End, usize), Wrong> {
+    fn block(&mut self) -> Result<(Vec<Node>, Closing, usize), Wrong> {
         let mut nodes = Vec::new();
         let known = self.variables.len();
         while self.peek().is_some() {
@@ -143,9 +143,9 @@ impl Parser {
                         let end = match word.as_str() {
                             "end" => {
                                 self.close("end")?;
-                                End::End
+                                Closing::End
                             }
-                            "else" => End::Else,
+                            "else" => Closing::Else,
                             _ => {
                                 nodes.push(self.statement(&word, at)?);
                                 continue;
@@ -162,7 +162,7 @@ impl Parser {
             }
         }
         self.variables.truncate(known);
-        Ok((nodes, End::Eof, self.eof))
+        Ok((nodes, Closing::Eof, self.eof))
     }
 
     fn keyword(&self) -> Option<String> {
@@ -214,9 +214,9 @@ impl Parser {
         let (body, end, _) = self.block()?;
         self.loops -= usize::from(kind == BranchKind::Range);
         let otherwise = match end {
-            End::End => Vec::new(),
-            End::Eof => return Err((self.eof, "unexpected EOF".into())),
-            End::Else => self.otherwise(kind)?,
+            Closing::End => Vec::new(),
+            Closing::Eof => return Err((self.eof, "unexpected EOF".into())),
+            Closing::Else => self.otherwise(kind)?,
         };
         self.variables.truncate(known);
         self.depth -= 1;
@@ -241,9 +241,9 @@ impl Parser {
         }
         self.close("else")?;
         match self.block()? {
-            (nodes, End::End, _) => Ok(nodes),
-            (_, End::Else, at) => Err((at, "expected end; found {{else}}".into())),
-            (_, End::Eof, at) => Err((at, "unexpected EOF".into())),
+            (nodes, Closing::End, _) => Ok(nodes),
+            (_, Closing::Else, at) => Err((at, "expected end; found {{else}}".into())),
+            (_, Closing::Eof, at) => Err((at, "unexpected EOF".into())),
         }
     }
 
@@ -283,6 +283,8 @@ impl Parser {
             match token.kind {
                 Kind::Pipe => {}
                 kind if kind == *closing => break,
+                Kind::CloseGroup => return Err((token.at, "unexpected right paren".into())),
+                Kind::Close => return Err((token.at, "unclosed left paren".into())),
                 kind => return Err(unexpected(token.at, &kind, context)),
             }
         }
@@ -329,7 +331,7 @@ impl Parser {
         ) {
             let spaced = self.peek_token().is_some_and(|t| t.spaced);
             let word = self.word(context)?;
-            if !words.is_empty() && !spaced && !matches!(word.kind, WordKind::Group(..)) {
+            if !words.is_empty() && !spaced {
                 return Err((
                     word.at,
                     format!("unexpected operand without a space in {context}"),

@@ -4,6 +4,8 @@ use serde_json::{Number, Value};
 
 /// The widest field and the highest precision.
 const WIDEST: usize = 10_000;
+/// From this power of ten on the shortest form of a number has an exponent.
+const SHORTEST: i32 = 6;
 
 /// A value by itself.
 pub(super) fn plain(value: &Value) -> String {
@@ -43,21 +45,29 @@ fn number_text(number: &Number) -> String {
     }
 }
 
-/// `%g`: exponents from 1e+21 and below 1e-4.
+/// `%g`, the shortest or with so many digits: an exponent below -4, and from 6 or that number.
 fn general(value: f64, precision: Option<usize>) -> String {
-    let value = match precision {
-        Some(precision) => format!("{value:.*e}", precision.saturating_sub(1))
-            .parse()
-            .unwrap_or(value),
-        None => value,
+    let precision = precision.map(|p| p.max(1));
+    let written = match precision {
+        Some(precision) => format!("{value:.*e}", precision - 1),
+        None => format!("{value:e}"),
     };
-    let most = precision.map_or(1e21, |p| 10_f64.powi(i32::try_from(p.max(1)).unwrap_or(21)));
-    let size = value.abs();
-    if size != 0.0 && !(1e-4..most).contains(&size) && value.is_finite() {
-        exponent(&format!("{value:e}"))
-    } else {
-        value.to_string()
+    let Some((mantissa, power)) = written.split_once('e') else {
+        // Not a number, or infinite.
+        return value.to_string();
+    };
+    let power: i32 = power.parse().unwrap_or(0);
+    let most = precision.map_or(SHORTEST, |p| i32::try_from(p).unwrap_or(i32::MAX));
+    if power < -4 || power >= most {
+        let mantissa = if mantissa.contains('.') {
+            mantissa.trim_end_matches('0').trim_end_matches('.')
+        } else {
+            mantissa
+        };
+        return exponent(&format!("{mantissa}e{power}"));
     }
+    // The same digits, without those that say nothing.
+    written.parse::<f64>().unwrap_or(value).to_string()
 }
 
 /// Rust's exponent in Go's form: a sign and two digits.
@@ -101,65 +111,119 @@ struct Flags {
     precision: Option<usize>,
 }
 
+/// The arguments of a format, in turn or by number.
+struct Arguments<'a, 'v> {
+    values: &'a [&'v Value],
+    next: usize,
+    /// Whether one was taken by its number: then nothing is said of those left over.
+    chosen: bool,
+}
+
+impl<'v> Arguments<'_, 'v> {
+    fn take(&mut self) -> Option<&'v Value> {
+        let value = self.values.get(self.next).copied();
+        self.next += usize::from(value.is_some());
+        value
+    }
+
+    /// `[n]`: the n-th is next.
+    fn choose(&mut self, chars: &mut Chars<'_>) -> Result<(), &'static str> {
+        if chars.next_if_eq(&'[').is_none() {
+            return Ok(());
+        }
+        let digits: String = std::iter::from_fn(|| chars.next_if(|c| *c != ']')).collect();
+        let closed = chars.next().is_some();
+        let place = digits.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+        self.chosen = true;
+        match place.filter(|place| closed && *place < self.values.len()) {
+            Some(place) => {
+                self.next = place;
+                Ok(())
+            }
+            None => Err("BADINDEX"),
+        }
+    }
+}
+
+type Chars<'c> = std::iter::Peekable<std::str::Chars<'c>>;
+
 /// Go's Sprintf.
 pub(super) fn printf(format: &str, values: &[&Value]) -> String {
     let mut out = String::new();
-    let mut values = values.iter().copied();
+    let mut arguments = Arguments {
+        values,
+        next: 0,
+        chosen: false,
+    };
     let mut chars = format.chars().peekable();
     while let Some(c) = chars.next() {
-        if c != '%' {
+        if c == '%' {
+            directive(&mut chars, &mut arguments, &mut out);
+        } else {
             out.push(c);
-            continue;
-        }
-        let mut flags = Flags::default();
-        while let Some(c) = chars.next_if(|c| "-+# 0".contains(*c)) {
-            match c {
-                '-' => flags.minus = true,
-                '+' => flags.plus = true,
-                '#' => flags.sharp = true,
-                ' ' => flags.space = true,
-                _ => flags.zero = true,
-            }
-        }
-        match count(&mut chars, &mut values) {
-            Ok((width, left)) => {
-                flags.width = width;
-                flags.minus |= left;
-            }
-            Err(bad) => out.push_str(&format!("%!(BADWIDTH{bad})")),
-        }
-        if chars.next_if_eq(&'.').is_some() {
-            match count(&mut chars, &mut values) {
-                Ok((precision, _)) => flags.precision = Some(precision.unwrap_or(0)),
-                Err(bad) => out.push_str(&format!("%!(BADPREC{bad})")),
-            }
-        }
-        match chars.next() {
-            None => out.push_str("%!(NOVERB)"),
-            Some('%') => out.push('%'),
-            Some(verb) => match values.next() {
-                None => out.push_str(&format!("%!{verb}(MISSING)")),
-                Some(value) => out.push_str(&pad(&one(verb, value, &flags), &flags, value)),
-            },
         }
     }
-    let rest: Vec<_> = values.map(typed).collect();
-    if !rest.is_empty() {
+    let rest = values.get(arguments.next..).unwrap_or_default();
+    if !rest.is_empty() && !arguments.chosen {
+        let rest: Vec<_> = rest.iter().map(|value| typed(value)).collect();
         out.push_str(&format!("%!(EXTRA {})", rest.join(", ")));
     }
     out
 }
 
-/// A width or precision: digits, or `*` for an argument. Negative means to the left.
-fn count<'v>(
-    chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
-    values: &mut impl Iterator<Item = &'v Value>,
-) -> Result<(Option<usize>, bool), &'static str> {
+/// What follows a `%`.
+fn directive(chars: &mut Chars<'_>, arguments: &mut Arguments<'_, '_>, out: &mut String) {
+    let mut flags = Flags::default();
+    while let Some(c) = chars.next_if(|c| "-+# 0".contains(*c)) {
+        match c {
+            '-' => flags.minus = true,
+            '+' => flags.plus = true,
+            '#' => flags.sharp = true,
+            ' ' => flags.space = true,
+            _ => flags.zero = true,
+        }
+    }
+    let mut chosen = arguments.choose(chars);
+    match count(chars, arguments) {
+        Some((width, left)) => {
+            flags.width = width;
+            flags.minus |= left;
+        }
+        None => out.push_str("%!(BADWIDTH)"),
+    }
+    if chars.next_if_eq(&'.').is_some() {
+        chosen = chosen.and_then(|()| arguments.choose(chars));
+        match count(chars, arguments) {
+            Some((precision, _)) => flags.precision = Some(precision.unwrap_or(0)),
+            None => out.push_str("%!(BADPREC)"),
+        }
+    }
+    chosen = chosen.and_then(|()| arguments.choose(chars));
+    let Some(verb) = chars.next() else {
+        return out.push_str("%!(NOVERB)");
+    };
+    if verb == '%' {
+        return out.push('%');
+    }
+    match (chosen, verb) {
+        (Err(why), verb) => out.push_str(&format!("%!{verb}({why})")),
+        (Ok(()), verb) => match arguments.take() {
+            None => out.push_str(&format!("%!{verb}(MISSING)")),
+            Some(value) => out.push_str(&pad(&one(verb, value, &flags), &flags, value)),
+        },
+    }
+}
+
+/// A width or precision: digits, or `*` for an argument; negative means to the left. `None` for one
+/// that can't be.
+fn count(
+    chars: &mut Chars<'_>,
+    arguments: &mut Arguments<'_, '_>,
+) -> Option<(Option<usize>, bool)> {
     let bounded = |n: u64| usize::try_from(n).ok().filter(|n| *n <= WIDEST);
     if chars.next_if_eq(&'*').is_some() {
-        let given = values.next().and_then(Value::as_i64).ok_or("")?;
-        let n = bounded(given.unsigned_abs()).ok_or("")?;
-        return Ok((Some(n), given < 0));
+        let given = arguments.take().and_then(Value::as_i64)?;
+        return Some((Some(bounded(given.unsigned_abs())?), given < 0));
     }
     let mut n: Option<u64> = None;
     while let Some(c) = chars.next_if(char::is_ascii_digit) {
@@ -167,8 +231,8 @@ fn count<'v>(
         n = Some(n.unwrap_or(0).saturating_mul(10).saturating_add(digit));
     }
     match n {
-        None => Ok((None, false)),
-        Some(n) => bounded(n).map(|n| (Some(n), false)).ok_or(""),
+        None => Some((None, false)),
+        Some(n) => bounded(n).map(|n| (Some(n), false)),
     }
 }
 
@@ -200,7 +264,7 @@ fn one(verb: char, value: &Value, flags: &Flags) -> String {
             if flags.sharp && !text.contains('`') {
                 format!("`{text}`")
             } else {
-                format!("{:?}", cut(text, flags))
+                quoted(&cut(text, flags), flags)
             }
         }
         ('q', Value::Array(items)) => {
@@ -208,7 +272,8 @@ fn one(verb: char, value: &Value, flags: &Flags) -> String {
             format!("[{}]", items.join(" "))
         }
         ('x' | 'X', Value::String(text)) => {
-            let hex: String = text.bytes().map(|b| format!("{b:02x}")).collect();
+            let hex: Vec<_> = text.bytes().map(|b| format!("{b:02x}")).collect();
+            let hex = hex.join(if flags.space { " " } else { "" });
             if verb == 'X' { hex.to_uppercase() } else { hex }
         }
         ('t', Value::Bool(value)) => value.to_string(),
@@ -218,6 +283,33 @@ fn one(verb: char, value: &Value, flags: &Flags) -> String {
         },
         (verb, value) => wrong(verb, value),
     }
+}
+
+/// A Go string literal; with `+` in ASCII.
+fn quoted(text: &str, flags: &Flags) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if c.is_control() || flags.plus && !c.is_ascii() => {
+                let code = u32::from(c);
+                let width = if code > 0xffff { 8 } else { 4 };
+                let kind = if code > 0xffff { 'U' } else { 'u' };
+                out.push_str(&format!("\\{kind}{code:0width$x}"));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn wrong(verb: char, value: &Value) -> String {
@@ -282,7 +374,8 @@ fn number_verb(verb: char, number: &Number, flags: &Flags) -> Option<String> {
                 text
             })
         }
-        'g' | 'G' => float().map(|n| signed(general(n, flags.precision), flags)),
+        'g' => float().map(|n| signed(general(n, flags.precision), flags)),
+        'G' => float().map(|n| signed(general(n, flags.precision).to_uppercase(), flags)),
         _ => None,
     }
 }

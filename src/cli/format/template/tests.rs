@@ -158,7 +158,23 @@ fn printf_is_gos() {
         (r#"{{printf "100%%"}}"#, "100%"),
         (r#"{{printf "%"}}"#, "%!(NOVERB)"),
         (r#"{{printf "%+d % d %#x" 1 1 255}}"#, "+1  1 0xff"),
-        (r#"{{printf "%x" "hi"}}"#, "6869"),
+        (r#"{{printf "%x % X" "hi" "hi"}}"#, "6869 68 69"),
+        (r#"{{printf "%[2]d %[1]d %[3]d" 1 2}}"#, "2 1 %!d(BADINDEX)"),
+        (
+            r#"{{printf "%G %g %v %g" 1e30 1e20 1e6 123456.0}}"#,
+            "1E+30 1e+20 1e+06 123456",
+        ),
+        (
+            r#"{{printf "%.3g %.10g" 1234.5678 1234.5678}}"#,
+            "1.23e+03 1234.5678",
+        ),
+        (
+            r#"{{printf "%+q %q" "é" "a
+"}}"#,
+            r#""é" "a
+""#,
+        ),
+        (r#"{{println "a" 1 nil true}}"#, "a 1 <nil> true\n"),
         (r#"{{printf "%99999999999999999999d" 1}}"#, "%!(BADWIDTH)1"),
         (r#"{{.Size | printf "%d B"}}"#, "1982256 B"),
     ] {
@@ -190,12 +206,12 @@ fn errors_say_where_and_why_in_one_line() {
         ),
         ("{{\"a}}", ":1: unterminated quoted string"),
         ("{{`a}}", ":1: unterminated raw quoted string"),
-        ("{{'ab'}}", ":1: malformed character constant"),
+        ("{{'ab'}}", ":1: malformed character constant: 'ab'"),
         ("{{1x}}", ":1: bad number syntax: \"1x\""),
         ("{{.Id}", ":1: unexpected \"}\" in operand"),
-        ("{{.Id @}}", ":1: unrecognized character in action: U+0040"),
-        ("{{(.Id}}", ":1: unexpected }} in parenthesized pipeline"),
-        ("{{.Id)}}", ":1: unexpected \")\" in command"),
+        ("{{.Id @}}", ":1: unexpected \"@\" in command"),
+        ("{{(.Id}}", ":1: unclosed left paren"),
+        ("{{.Id)}}", ":1: unexpected right paren"),
         (
             "{{.Id | 1}}",
             ":1: non executable command in pipeline stage 2",
@@ -232,8 +248,21 @@ fn errors_say_where_and_why_in_one_line() {
             ":1:8: executing \"\" at <.Name>: Name is not a method but has arguments",
         ),
         (
+            "{{nil}}",
+            ":1:2: executing \"\" at <nil>: nil is not a command",
+        ),
+        (
+            "{{upper(`a`)}}",
+            ":1: unexpected operand without a space in command",
+        ),
+        ("{{ /* a */ }}", ":1: unexpected \"/\" in operand"),
+        (
+            "{{eq 1 1.0}}",
+            ":1:2: executing \"\" at <eq 1 1.0>: error calling eq: incompatible types for comparison",
+        ),
+        (
             "{{1 2}}",
-            ":1:2: executing \"\" at <1 2>: can't give argument to non-function",
+            ":1:2: executing \"\" at <1 2>: can't give argument to non-function 1",
         ),
         (
             "{{len}}",
