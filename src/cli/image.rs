@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::confirm::confirmed;
 use super::format::exact_size;
-use super::{Context, each, history, images, inspect, load, print, print_line, save};
+use super::{Context, each, history, images, import, inspect, load, print, print_line, save};
 use crate::error::Failure;
 use crate::image::Reference;
 use crate::store::images::ImageFilters;
@@ -24,6 +24,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     History(history::Args),
+    Import(import::Args),
     Inspect(inspect::ImageArgs),
     Load(load::Args),
     #[command(visible_alias = "list")]
@@ -39,6 +40,7 @@ impl Args {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         match self.command {
             Command::History(args) => args.run(context),
+            Command::Import(args) => args.run(context),
             Command::Inspect(args) => args.run(context),
             Command::Load(args) => args.run(context),
             Command::Ls(args) => args.run(context),

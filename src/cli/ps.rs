@@ -168,7 +168,7 @@ impl PsArgs {
 }
 
 /// A command as Docker shows it: arguments with spaces in them are quoted.
-fn command_line(words: impl Iterator<Item = String>) -> String {
+pub(super) fn command_line(words: impl Iterator<Item = String>) -> String {
     let shown = words.enumerate().map(|(at, word)| {
         if at > 0 && word.contains(' ') {
             format!("'{word}'")

@@ -7,9 +7,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::confirm::confirmed;
-use super::format::{Column, Format, age, exact_size, show};
+use super::format::{Column, Format, age, ellipsis, exact_size, show};
 use super::image::{print_pruned, prune_filters};
-use super::ps::seconds_since;
+use super::ps::{command_line, seconds_since, status};
 use super::{Context, print, print_line};
 use crate::error::Failure;
 use crate::image::Reference;
@@ -189,9 +189,11 @@ const IMAGES: [Column; 8] = [
     ("CONTAINERS", "Containers"),
 ];
 
-const CONTAINERS: [Column; 6] = [
+const CONTAINERS: [Column; 8] = [
     ("CONTAINER ID", "ID"),
     ("IMAGE", "Image"),
+    ("COMMAND", "Command"),
+    ("LOCAL VOLUMES", "LocalVolumes"),
     ("SIZE", "Size"),
     ("CREATED", "CreatedSince"),
     ("STATUS", "Status"),
@@ -272,19 +274,28 @@ fn image_row(used: &ImageUsage, name: Option<&Reference>, since: &str) -> Value 
 }
 
 fn container_rows(store: &Store, usage: &DiskUsage) -> Result<Vec<Value>, Failure> {
-    let containers = store.containers()?;
-    let row = |container: &crate::store::containers::Container| {
-        let used = usage.containers.iter().find(|u| u.id == container.id)?;
-        Some(json!({
+    let mut rows = Vec::new();
+    for container in store.containers()? {
+        let Some(used) = usage.containers.iter().find(|u| u.id == container.id) else {
+            continue;
+        };
+        // A damaged store shows no command.
+        let image = store.image_of_container(&container).ok();
+        let config = image.map(|i| i.config.config).unwrap_or_default();
+        let config = container.own.over(&config);
+        let words = config.entrypoint.into_iter().chain(config.cmd).flatten();
+        rows.push(json!({
             "ID": container.short_id(),
             "Image": container.image_name,
+            "Command": format!("\"{}\"", ellipsis(&command_line(words), 20)),
+            "LocalVolumes": 0,
             "Size": exact_size(used.size),
             "CreatedSince": age(seconds_since(&container.created)),
-            "Status": if used.mounted { "Up" } else { "Created" },
+            "Status": status(&container.state(store)?),
             "Names": container.name,
-        }))
-    };
-    Ok(containers.iter().filter_map(row).collect())
+        }));
+    }
+    Ok(rows)
 }
 
 /// Remove containers that are not mounted, images that nothing needs, and what is left over.

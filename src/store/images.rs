@@ -1,6 +1,6 @@
 //! Listing images: Docker's filters, sizes, and which image another one was made from.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -127,9 +127,10 @@ impl ImageFilters {
         self.references.is_empty() || self.references.iter().any(|(_, glob)| fits(glob))
     }
 
-    pub(super) fn labels_fit(&self, image: &StoredImage) -> bool {
+    /// Whether something has the labels that it must have, and none that it must not.
+    pub(super) fn labels_fit(&self, labels: &BTreeMap<String, String>) -> bool {
         let has = |(key, value): &(String, Option<String>)| {
-            let found = image.config.config.labels.get(key);
+            let found = labels.get(key);
             found.is_some_and(|f| value.as_ref().is_none_or(|v| f == v))
         };
         self.labels.iter().all(has) && !self.no_labels.iter().any(has)
@@ -232,7 +233,7 @@ impl Store {
             let fits = before.is_none_or(|moment| time < moment)
                 && since.is_none_or(|moment| time > moment)
                 && filters.until.is_none_or(|moment| time < moment)
-                && filters.labels_fit(&image)
+                && filters.labels_fit(&image.config.config.labels)
                 && !(is_parent && intermediate == Intermediate::Hidden);
             let dangling = unnamed && !is_parent;
             if !fits || filters.dangling.is_some_and(|wanted| wanted != dangling) {

@@ -85,17 +85,16 @@ impl Store {
         })
     }
 
-    /// Whether a container is as old as the filters want, and its image has the labels.
+    /// Whether a container is as old as the filters want, and has the labels, its own or its image's.
     fn container_fits(&self, container: &Container, filters: &ImageFilters) -> bool {
         let made = time::parse(&container.created);
         let old = filters
             .until
             .is_none_or(|until| made.is_some_and(|made| made < until));
-        let labels = filters.labels.is_empty() && filters.no_labels.is_empty()
-            || self
-                .image_of_container(container)
-                .is_ok_and(|image| filters.labels_fit(&image));
-        old && labels
+        // A container whose image another tool has removed has its own labels.
+        let image = self.image_of_container(container);
+        let config = image.map(|image| image.config.config).unwrap_or_default();
+        old && filters.labels_fit(&container.own.over(&config).labels)
     }
 
     fn remove_unneeded(

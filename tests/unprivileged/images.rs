@@ -299,6 +299,10 @@ fn pruning_takes_what_nothing_needs() {
         "{unused}"
     );
     assert_eq!(names(&strata, &["-a"]), ["nginx:1.24"]);
+    strata.ok(&["create", "--label", "keep=1", "nginx:1.24"]);
+    let labelled = strata.ok(&["system", "prune", "-f", "--filter", "label=keep"]);
+    assert!(labelled.starts_with("Deleted Containers:\n"), "{labelled}");
+    assert_eq!(strata.ok(&["ps", "-a", "--format", "{{.Names}}"]), "web\n");
     let all = strata.ok(&["system", "prune", "-af"]);
     assert!(
         all.starts_with("Deleted Containers:\n") && all.contains("untagged: nginx:1.24\n"),

@@ -169,10 +169,8 @@ fn printf_is_gos() {
             "1.23e+03 1234.5678",
         ),
         (
-            r#"{{printf "%+q %q" "é" "a
-"}}"#,
-            r#""é" "a
-""#,
+            r#"{{printf "%+q %q" "é" "a\n\x01"}}"#,
+            r#""\u00e9" "a\n\x01""#,
         ),
         (r#"{{println "a" 1 nil true}}"#, "a 1 <nil> true\n"),
         (r#"{{printf "%99999999999999999999d" 1}}"#, "%!(BADWIDTH)1"),
