@@ -6,7 +6,7 @@ use super::candidate::{Candidate, CandidateLayer, parse_config};
 use super::part::Bundle;
 use crate::error::{Context, Failure};
 use crate::image::{Descriptor, Digest, Index, Manifest, Platform, Reference, media_type};
-use crate::store::names::{CONTAINERD_NAME, REF_NAME};
+use crate::store::names::{CONTAINERD_NAME, REF_NAME, names_in};
 
 /// Marks a manifest that only says something about another one (BuildKit's attestations).
 const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
@@ -90,16 +90,11 @@ struct Group {
 /// The full name that a descriptor's annotations give, if they give one.
 #[must_use]
 pub fn name_of(descriptor: &Descriptor) -> Option<Reference> {
-    let text = descriptor
-        .annotations
-        .get(CONTAINERD_NAME)
-        .or_else(|| descriptor.annotations.get(REF_NAME))?;
     // A digest stands there where an image has no name.
-    if text.parse::<Digest>().is_ok() || Digest::from_hex(text).is_some() {
-        return None;
-    }
-    Reference::parse(text)
-        .ok()
+    let is_digest = |text: &str| text.parse::<Digest>().is_ok() || Digest::from_hex(text).is_some();
+    names_in(descriptor)
+        .filter(|text| !is_digest(text))
+        .find_map(|text| Reference::parse(text).ok())
         .filter(|name| name.tag().is_some())
 }
 

@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::store::Store;
 
 /// The variable by which a shell's script asks for completions.
-const VARIABLE: &str = "COMPLETE";
+const VARIABLE: &str = "STRATA_COMPLETE";
 
 /// Print the script that makes a shell complete strata's commands.
 #[derive(Debug, clap::Args)]

@@ -68,13 +68,22 @@ pub fn is_ref_name(text: &str) -> bool {
     })
 }
 
+/// What a descriptor of an index may be called, the best first: a whole name in `ref.name` (umoci
+/// gives a new one there, and leaves containerd's as it was), containerd's name, and what else
+/// `ref.name` has, often a tag alone.
+pub(crate) fn names_in(descriptor: &Descriptor) -> impl Iterator<Item = &str> {
+    let get = |key: &str| descriptor.annotations.get(key).map(String::as_str);
+    let whole = |text: &&str| text.contains(['/', ':']) && text.parse::<Digest>().is_err();
+    let named = get(REF_NAME).filter(whole);
+    [named, get(CONTAINERD_NAME), get(REF_NAME)]
+        .into_iter()
+        .flatten()
+}
+
 /// The name that a descriptor of an index carries.
 #[must_use]
 pub fn name_of(descriptor: &Descriptor) -> Option<Reference> {
-    [CONTAINERD_NAME, REF_NAME]
-        .iter()
-        .filter_map(|key| descriptor.annotations.get(*key))
-        .find_map(|text| Reference::parse(text).ok())
+    names_in(descriptor).find_map(|text| Reference::parse(text).ok())
 }
 
 /// A descriptor that carries this name, or none.

@@ -279,3 +279,30 @@ fn a_directory_with_something_else_is_left_alone() {
     assert!(error.contains("--root"), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn the_best_of_a_descriptors_names_counts() {
+    let digest = Digest::of(b"x");
+    let called = |short: &str, whole: Option<&str>| {
+        let mut descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, 1);
+        let annotations = &mut descriptor.annotations;
+        annotations.insert(names::REF_NAME.into(), short.into());
+        if let Some(whole) = whole {
+            annotations.insert(names::CONTAINERD_NAME.into(), whole.into());
+        }
+        names::name_of(&descriptor).map(|name| name.familiar())
+    };
+    let app = Some("docker.io/library/app:1");
+    // A tag alone, as ctr and Docker write it; a digest, as we do where the grammar is against us.
+    assert_eq!(called("1", app).as_deref(), Some("app:1"));
+    assert_eq!(called(&digest.to_string(), app).as_deref(), Some("app:1"));
+    // A whole name is newer than what stands beside it.
+    assert_eq!(
+        called("localhost/new:2", app).as_deref(),
+        Some("localhost/new:2")
+    );
+    assert_eq!(
+        called("localhost/new:2", None).as_deref(),
+        Some("localhost/new:2")
+    );
+}
