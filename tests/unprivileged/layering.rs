@@ -31,7 +31,7 @@ const BELOW: &[(&str, &[&str])] = &[
     (
         "inspect",
         &[
-            "archive", "content", "image", "index", "layer", "store", "tar",
+            "archive", "content", "image", "index", "layer", "store", "tar", "union",
         ],
     ),
     (
