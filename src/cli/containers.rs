@@ -54,8 +54,8 @@ pub struct PsArgs {
     no_trunc: bool,
 
     /// How to show them.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
 }
 
 impl PsArgs {
@@ -83,7 +83,11 @@ impl PsArgs {
             ("MOUNTPOINT", "Mountpoint"),
             ("NAMES", "Names"),
         ];
-        print(&show(self.format, &columns, &rows)?)?;
+        print(&show(
+            &Format::of(self.format.as_deref())?,
+            &columns,
+            &rows,
+        )?)?;
         Ok(ExitCode::SUCCESS)
     }
 

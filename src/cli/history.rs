@@ -28,8 +28,8 @@ pub struct Args {
     no_trunc: bool,
 
     /// How to show it.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
 
     /// The image, by name or id.
     image: String,
@@ -66,7 +66,11 @@ impl Args {
             ("SIZE", "Size"),
             ("COMMENT", "Comment"),
         ];
-        print(&show(self.format, &columns, &shown)?)?;
+        print(&show(
+            &Format::of(self.format.as_deref())?,
+            &columns,
+            &shown,
+        )?)?;
         Ok(ExitCode::SUCCESS)
     }
 

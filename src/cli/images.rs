@@ -29,8 +29,8 @@ pub struct Args {
     digests: bool,
 
     /// How to show them.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
 
     /// Only images of this name.
     #[arg(value_name = "REPOSITORY[:TAG]")]
@@ -98,7 +98,11 @@ impl Args {
             ("CREATED", "CreatedSince"),
             ("SIZE", "Size"),
         ]);
-        print(&show(self.format, &columns, &rows)?)?;
+        print(&show(
+            &Format::of(self.format.as_deref())?,
+            &columns,
+            &rows,
+        )?)?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -16,8 +16,8 @@ use crate::store::names::StoredImage;
 #[command(after_help = "Example:\n  strata inspect nginx web")]
 pub struct Args {
     /// table is indented JSON in a list, json one object a line.
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
 
     /// Images and containers, by name or id.
     #[arg(required = true, value_name = "NAME")]
@@ -26,6 +26,7 @@ pub struct Args {
 
 impl Args {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let format = Format::of(self.format.as_deref())?;
         let mut found = Vec::new();
         let mut code = ExitCode::SUCCESS;
         for name in &self.names {
@@ -37,12 +38,16 @@ impl Args {
                 }
             }
         }
-        let text = match self.format {
+        let text = match &format {
             Format::Json => {
                 let lines: Vec<_> = found.iter().map(|v| format!("{v}\n")).collect();
                 lines.concat()
             }
             Format::Table => indented(&Value::Array(found))?,
+            Format::Columns(template) | Format::Lines(template) => {
+                let lines = found.iter().map(|v| Ok(template.render(v)? + "\n"));
+                lines.collect::<Result<String, Failure>>()?
+            }
         };
         print(&text)?;
         Ok(code)

@@ -7,7 +7,7 @@
 mod commit;
 mod containers;
 mod diff;
-mod format;
+pub mod format;
 mod history;
 mod images;
 mod inspect;
@@ -16,7 +16,7 @@ mod mount;
 mod progress;
 mod save;
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -165,10 +165,14 @@ fn each(names: &[String], mut f: impl FnMut(&str) -> Result<(), Failure>) -> Exi
     code
 }
 
-/// Prints to standard output.
+/// Prints to standard output. A terminal gets nothing that it would act on.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    if out.is_terminal() {
+        out.write_all(format::printable_lines(text).as_bytes())?;
+    } else {
+        out.write_all(text.as_bytes())?;
+    }
     Ok(out.flush()?)
 }
 

@@ -1,9 +1,20 @@
 //! Sizes and ages as Docker writes them (go-units).
 
-/// A size in decimal units with three significant digits.
+/// A size in decimal units with three significant digits, as Docker lists images and layers.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub fn size(bytes: u64) -> String {
+    digits(bytes, 3)
+}
+
+/// A size in decimal units with four significant digits, as Docker shows the use of disks.
+#[must_use]
+pub fn exact_size(bytes: u64) -> String {
+    digits(bytes, 4)
+}
+
+/// Go's `%.Ng` with a unit.
+#[expect(clippy::cast_precision_loss, reason = "few digits are shown")]
+fn digits(bytes: u64, significant: usize) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut value = bytes as f64;
     let mut unit = UNITS.iter();
@@ -15,14 +26,11 @@ pub fn size(bytes: u64) -> String {
         }
         value /= 1000.0;
     }
-    let digits = if value >= 99.95 {
-        0
-    } else if value >= 9.995 {
-        1
-    } else {
-        2
-    };
-    let text = format!("{value:.digits$}");
+    // The exponent after rounding to so many digits is the number of digits before the point.
+    let rounded = format!("{value:.*e}", significant - 1);
+    let exponent = rounded.rsplit('e').next().and_then(|e| e.parse().ok());
+    let places = (significant - 1).saturating_sub(exponent.unwrap_or(0));
+    let text = format!("{value:.places$}");
     let text = if text.contains('.') {
         text.trim_end_matches('0').trim_end_matches('.')
     } else {
@@ -71,6 +79,16 @@ mod tests {
             (12_345_678, "12.3MB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+        for (bytes, text) in [
+            (0, "0B"),
+            (1_981_954, "1.982MB"),
+            (563_812_345, "563.8MB"),
+            (1_347_000, "1.347MB"),
+            (999_960, "1000kB"),
+            (12_000, "12kB"),
+        ] {
+            assert_eq!(exact_size(bytes), text);
         }
     }
 
