@@ -4,17 +4,27 @@
 //! Exit status: 0 done; 1 it failed, with one line on standard error that says why; 2 the command
 //! line is wrong.
 
+mod cat;
 mod commit;
 mod containers;
 mod diff;
+mod find;
 pub mod format;
 mod history;
 mod images;
 mod inspect;
+mod layers;
 mod load;
+mod look;
+mod ls;
 mod mount;
 mod progress;
+mod readlink;
 mod save;
+mod stat;
+mod sum;
+mod tree;
+mod which;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -68,6 +78,15 @@ enum Command {
     Inspect(inspect::Args),
     Tag(images::TagArgs),
     Rmi(images::RmiArgs),
+    Ls(ls::Args),
+    Tree(tree::Args),
+    Stat(stat::Args),
+    Cat(cat::Args),
+    Find(find::Args),
+    Readlink(readlink::Args),
+    Sum(sum::Args),
+    Layers(layers::Args),
+    Which(which::Args),
     /// Show the version.
     Version,
 }
@@ -132,6 +151,15 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => args.run(context),
         Command::Tag(args) => args.run(context),
         Command::Rmi(args) => args.run(context),
+        Command::Ls(args) => args.run(context),
+        Command::Tree(args) => args.run(context),
+        Command::Stat(args) => args.run(context),
+        Command::Cat(args) => args.run(context),
+        Command::Find(args) => args.run(context),
+        Command::Readlink(args) => args.run(context),
+        Command::Sum(args) => args.run(context),
+        Command::Layers(args) => args.run(context),
+        Command::Which(args) => args.run(context),
         Command::Version => {
             print_line(format_args!("strata {}", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)

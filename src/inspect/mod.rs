@@ -15,13 +15,17 @@ pub mod cache;
 pub mod changes;
 pub mod compare;
 pub mod data;
+pub mod find;
+pub mod glob;
 pub mod image;
 pub mod path;
 pub mod source;
 pub mod stack;
+pub mod sum;
 pub mod target;
 pub mod tree;
 pub mod walk;
+pub mod which;
 
 pub use changes::{Counts, Did, LayerChange};
 pub use compare::{Differences, compare};

@@ -141,3 +141,55 @@ fn components(path: &[u8]) -> Vec<Vec<u8>> {
     names.reverse();
     names
 }
+
+impl Tree {
+    /// The path with all links followed, as `realpath` has it: of the last name it need not be
+    /// there.
+    ///
+    /// # Errors
+    /// As [`Tree::find`].
+    pub fn canonical(&self, path: &[u8]) -> Result<Vec<u8>, Failure> {
+        let missing = match self.resolve(path, Last::Follow) {
+            Ok(found) => return Ok(found.path),
+            Err(error) if error.errno() == Errno::ENOENT => error,
+            Err(_) => return self.find(path, Last::Follow).map(|found| found.path),
+        };
+        let failure = |why: String| {
+            let path = path.escape_ascii();
+            Failure::not_found(format!("{path}: {why}"))
+        };
+        let mut names = components(path);
+        let (Some(name), false) = (names.first().cloned(), names.is_empty()) else {
+            return Err(failure(missing.to_string()));
+        };
+        names.remove(0);
+        names.reverse();
+        // A link that leads nowhere is followed to there.
+        if let Ok(link) = self.resolve(path, Last::Keep)
+            && link.object.stat.kind == FileType::Symlink
+        {
+            let target = self.read_link(&link.object)?;
+            let base = match target.first() {
+                Some(b'/') => Vec::new(),
+                _ => names.join(&b'/'),
+            };
+            let target = [&b"/"[..], &base, b"/", &target].concat();
+            return match links_left(&target) {
+                true => self.canonical(&target),
+                false => Err(failure(missing.to_string())),
+            };
+        }
+        let dir = [&b"/"[..], &names.join(&b'/')].concat();
+        let found = self.find(&dir, Last::Follow)?;
+        match found.object.is_dir() && !matches!(name.as_slice(), b"." | b"..") {
+            true if found.path == b"/" => Ok([b"/", name.as_slice()].concat()),
+            true => Ok([&found.path, &b"/"[..], &name].concat()),
+            false => Err(failure(missing.to_string())),
+        }
+    }
+}
+
+/// Whether a path that grew by following links may be followed further.
+fn links_left(path: &[u8]) -> bool {
+    path.len() <= PATH_MAX
+}

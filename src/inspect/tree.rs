@@ -282,6 +282,17 @@ impl Tree {
         }
     }
 
+    /// Whether an object is a container's own: new, or with attributes or contents of its own.
+    ///
+    /// # Errors
+    /// As [`Tree::root`].
+    pub fn is_changed(&self, object: &Object) -> Result<bool> {
+        match &self.0 {
+            Inner::Indexed(_) => Ok(false),
+            Inner::Union(union) => Ok(union.get(NodeId(object.node))?.has_upper()),
+        }
+    }
+
     /// Where an object of an index comes from: the layer, 1 for the bottom one of those that the
     /// index describes, and the place of its bytes there, to read many files in the order in which
     /// they are stored. Of a directory that several layers have, the lowest. `None` in a container.
