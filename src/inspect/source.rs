@@ -10,7 +10,8 @@ use std::sync::Arc;
 use super::cache::{Cache, FileId, LayerRecord, Record};
 use super::data::{ArchiveData, BlobPlace};
 use crate::archive::candidate::{Candidate, CandidateLayer, candidates};
-use crate::archive::ingest::{Keep, LayerSpec, stage_layer};
+use crate::archive::chain::{chain_of, stage_chain};
+use crate::archive::ingest::{Keep, LayerSpec, StagedLayer, stage_layer};
 use crate::archive::part::{Bundle, Part};
 use crate::archive::{Limits, Progress, Source, ensure_image};
 use crate::content::LayerData;
@@ -156,7 +157,12 @@ impl Outside<'_> {
         }
         let id = FileId::of(path, &meta);
         let part = Part::new(Arc::new(file), 0, meta.len());
-        let info = self.read_layer(&part, &LayerSpec::default())?;
+        self.progress.begin("Indexing the layer", Some(part.size()));
+        let staged = self.stage(&part, &LayerSpec::default());
+        self.progress.end();
+        let staged = staged?;
+        let index = self.cache.layer_path(&staged.info.diff_id);
+        let info = staged.publish_index(&index)?;
         let mut record = Record::new(vec![id.clone()]);
         record.layers.push(LayerRecord {
             info,
@@ -188,14 +194,7 @@ impl Outside<'_> {
         let total = image.layers.iter().filter_map(|l| l.part.as_ref());
         let total = total.map(Part::size).sum();
         self.progress.begin("Indexing layers", Some(total));
-        let layers: Result<Vec<_>, _> = image
-            .layers
-            .iter()
-            .map(|layer| {
-                let blob = self.place_of(layer, &bundle, whole.as_ref())?;
-                self.layer(layer, blob).context(|| &layer.what)
-            })
-            .collect();
+        let layers = self.layers(&image, &bundle, whole.as_ref());
         self.progress.end();
         record.layers = layers?;
         record.names = image.names.iter().map(ToString::to_string).collect();
@@ -233,60 +232,99 @@ impl Outside<'_> {
         }))
     }
 
-    /// Reads a layer of an archive, unless the store or the cache knows it and it is in the store.
+    /// Reads what is not known of an image's layers. Nothing of it is kept unless all of it, and the
+    /// stack of it, is right.
+    fn layers(
+        &self,
+        image: &Candidate,
+        bundle: &Bundle,
+        whole: Option<&(FileId, bool)>,
+    ) -> Result<Vec<LayerRecord>, Failure> {
+        let mut staged: Vec<StagedLayer> = Vec::new();
+        let mut records = Vec::new();
+        let mut indexes = Vec::new();
+        for layer in &image.layers {
+            let (info, new) = self.layer(layer, &staged).context(|| &layer.what)?;
+            staged.extend(new);
+            let place = self.place_of(layer, bundle, whole)?;
+            let fresh = staged.iter().find(|s| s.info.diff_id == info.diff_id);
+            let index = fresh.and_then(StagedLayer::index).map(Path::to_owned);
+            indexes.push(index.unwrap_or_else(|| self.store.layer_index_path(&info.diff_id)));
+            records.push(LayerRecord {
+                info,
+                file: place.as_ref().map(|p| p.file.clone()),
+                wrapped: place.as_ref().is_some_and(|p| p.wrapped),
+                offset: place.as_ref().map_or(0, |p| p.offset),
+                size: place.as_ref().map_or(0, |p| p.size),
+            });
+        }
+        let id = chain_of(&image.diff_ids());
+        let known = self.store.chain_path(&id).is_file();
+        let chain = (!known).then(|| stage_chain(&self.store.tmp_dir(), id, &indexes));
+        let chain = chain.transpose()?;
+        for layer in staged {
+            let path = self.cache.layer_path(&layer.info.diff_id);
+            layer.publish_index(&path)?;
+        }
+        if let Some(chain) = chain {
+            chain.publish_at(&self.cache.chain_path(&id))?;
+        }
+        Ok(records)
+    }
+
+    /// Reads a layer of an archive, unless the store has it, or it was just read.
     fn layer(
         &self,
         layer: &CandidateLayer,
-        place: Option<BlobPlace>,
-    ) -> Result<LayerRecord, Failure> {
-        let stored = self.store.layer(&layer.diff_id)?;
-        let info = match (stored, &layer.part) {
-            (Some(info), _) => match &layer.blob {
-                Some(blob) => LayerInfo {
+        staged: &[StagedLayer],
+    ) -> Result<(LayerInfo, Option<StagedLayer>), Failure> {
+        let known = match self.store.layer(&layer.diff_id)? {
+            Some(info) => Some(info),
+            None => staged
+                .iter()
+                .find(|s| s.info.diff_id == layer.diff_id)
+                .map(|s| s.info.clone()),
+        };
+        match (known, &layer.blob, &layer.part) {
+            (Some(info), None, _) => Ok((info, None)),
+            (Some(info), Some(blob), _) => {
+                let info = LayerInfo {
                     digest: blob.digest,
                     size: blob.size,
                     media_type: blob.media_type.clone(),
                     ..info
-                },
-                None => info,
-            },
-            (None, Some(part)) => {
-                let spec = LayerSpec {
-                    digest: layer.blob.as_ref().map(|blob| blob.digest),
-                    size: layer.blob.as_ref().map(|blob| blob.size),
-                    diff_id: Some(layer.diff_id),
-                    media_type: layer.blob.as_ref().map(|blob| blob.media_type.clone()),
                 };
-                self.read_layer(part, &spec)?
+                Ok((info, None))
             }
-            (None, None) => return Err(Failure::invalid("it is missing")),
-        };
-        Ok(LayerRecord {
-            info,
-            file: place.as_ref().map(|p| p.file.clone()),
-            wrapped: place.as_ref().is_some_and(|p| p.wrapped),
-            offset: place.as_ref().map_or(0, |p| p.offset),
-            size: place.as_ref().map_or(0, |p| p.size),
-        })
+            (None, blob, Some(part)) => {
+                let spec = LayerSpec {
+                    digest: blob.as_ref().map(|blob| blob.digest),
+                    size: blob.as_ref().map(|blob| blob.size),
+                    diff_id: Some(layer.diff_id),
+                    media_type: blob.as_ref().map(|blob| blob.media_type.clone()),
+                };
+                let new = self.stage(part, &spec)?;
+                Ok((new.info.clone(), Some(new)))
+            }
+            (None, _, None) => Err(Failure::invalid("it is missing")),
+        }
     }
 
-    /// Reads and verifies a layer, and puts its index into the cache.
-    fn read_layer(&self, part: &Part, spec: &LayerSpec) -> Result<LayerInfo, Failure> {
+    /// Reads and verifies a layer.
+    fn stage(&self, part: &Part, spec: &LayerSpec) -> Result<StagedLayer, Failure> {
         let keep = Keep {
             blob: false,
             tree: true,
             copy: false,
         };
-        let staged = stage_layer(
+        stage_layer(
             &self.store.tmp_dir(),
             &mut part.reader(),
             spec,
             keep,
             Limits::default(),
             self.progress,
-        )?;
-        let path = self.cache.layer_path(&staged.info.diff_id);
-        staged.publish_index(&path)
+        )
     }
 
     fn origin(&self, record: Record) -> Result<Origin, Failure> {
@@ -326,9 +364,7 @@ impl Outside<'_> {
         };
         let names = record.names.iter().filter_map(|n| Reference::parse(n).ok());
         let diff_ids: Vec<DiffId> = layers.iter().map(|(info, _)| info.diff_id).collect();
-        let chain = self
-            .store
-            .chain_path(&crate::archive::chain::chain_of(&diff_ids));
+        let chain = self.store.chain_path(&chain_of(&diff_ids));
         Ok(Origin {
             names: names.collect(),
             manifest,

@@ -10,3 +10,4 @@ mod archives;
 mod build;
 mod hostile;
 mod layering;
+mod look;
