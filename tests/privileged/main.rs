@@ -12,6 +12,7 @@ mod build;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod containers;
 mod daemon;
 mod differential;
 mod dirs;

@@ -29,6 +29,10 @@ const BELOW: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "copy",
+        &["archive", "content", "layer", "sys", "tar", "union"],
+    ),
+    (
         "inspect",
         &[
             "archive", "content", "image", "index", "layer", "store", "tar", "union",
@@ -37,8 +41,8 @@ const BELOW: &[(&str, &[&str])] = &[
     (
         "mount",
         &[
-            "archive", "commit", "content", "fuse", "image", "index", "layer", "store", "sys",
-            "union",
+            "archive", "commit", "content", "copy", "fuse", "image", "index", "layer", "store",
+            "sys", "union",
         ],
     ),
 ];
