@@ -32,7 +32,16 @@ impl StagedChain {
     /// # Errors
     /// [`Failure`] of kind `System`.
     pub fn publish(self, store: &Store) -> Result<(), Failure> {
-        self.index.publish(&store.chain_path(&self.id))
+        let path = store.chain_path(&self.id);
+        self.publish_at(&path)
+    }
+
+    /// Gives it a place elsewhere.
+    ///
+    /// # Errors
+    /// [`Failure`] of kind `System`.
+    pub fn publish_at(self, path: &Path) -> Result<(), Failure> {
+        self.index.publish(path)
     }
 }
 
@@ -96,6 +105,7 @@ pub fn ensure_image(
         let keep = Keep {
             blob: false,
             tree: true,
+            copy: true,
         };
         let mut reader = Part::new(file.into(), 0, size).reader();
         progress.begin("Indexing a layer", Some(size));

@@ -79,6 +79,7 @@ pub fn import(
     let keep = Keep {
         blob: true,
         tree: true,
+        copy: true,
     };
     let spec = LayerSpec::default();
     let mut input = Cursor::new(start).chain(input);

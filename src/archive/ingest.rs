@@ -44,8 +44,10 @@ pub struct LayerSpec {
 pub struct Keep {
     /// The blob, as received.
     pub blob: bool,
-    /// The index, and the uncompressed copy that it needs.
+    /// The index.
     pub tree: bool,
+    /// The uncompressed copy, where the blob is compressed.
+    pub copy: bool,
 }
 
 /// A layer that has been read and verified, and is not visible in the store yet.
@@ -62,6 +64,17 @@ impl StagedLayer {
     #[must_use]
     pub fn index(&self) -> Option<&Path> {
         self.index.as_ref().map(Staged::path)
+    }
+
+    /// Gives the index alone a place, outside the store's own; what is now known of the layer.
+    ///
+    /// # Errors
+    /// [`Failure`] of kind `System`.
+    pub fn publish_index(self, to: &Path) -> Result<LayerInfo, Failure> {
+        if let Some(index) = self.index {
+            index.publish(to)?;
+        }
+        Ok(self.info)
     }
 
     /// Makes it visible: its data first, then its index, then the record that says that both are
@@ -100,6 +113,7 @@ pub fn ingest_layer(
     let keep = Keep {
         blob: true,
         tree: true,
+        copy: true,
     };
     stage_layer(
         &store.tmp_dir(),
@@ -132,7 +146,7 @@ pub fn stage_layer(
     let compression = sniff(start);
     let plain = compression == Compression::None;
     let blob = keep.blob.then(|| Staged::new_in(tmp)).transpose()?;
-    let tar = (keep.tree && !plain)
+    let tar = (keep.copy && !plain)
         .then(|| Staged::new_in(tmp))
         .transpose()?;
     let plan = Plan {

@@ -35,6 +35,12 @@ impl Part {
         self.size
     }
 
+    /// Where it begins in its file.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// Reads it from the start. Readers do not disturb each other.
     #[must_use]
     pub fn reader(&self) -> PartReader {

@@ -84,6 +84,7 @@ fn way(store: &Store, layer: &CandidateLayer) -> Result<Way, Failure> {
         keep: Keep {
             blob: !has_blob,
             tree: there.is_none(),
+            copy: there.is_none(),
         },
     }))
 }

@@ -5,6 +5,7 @@
 //! line is wrong; 64 `inspect` was given a template that can't be parsed. A command on several objects
 //! does what it can, and ends with 1 when one of them failed.
 
+mod cat;
 mod commit;
 mod completion;
 mod confirm;
@@ -13,21 +14,30 @@ mod cp;
 mod create;
 mod diff;
 mod export;
+mod find;
 pub mod format;
 mod history;
 mod image;
 mod images;
 mod import;
 mod inspect;
+mod layers;
 mod load;
 mod logs;
+mod look;
+mod ls;
 mod man;
 mod mount;
 mod progress;
 mod ps;
+mod readlink;
 mod rm;
 mod save;
+mod stat;
+mod sum;
 mod system;
+mod tree;
+mod which;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -124,6 +134,15 @@ enum Command {
     Inspect(inspect::Args),
     Tag(image::TagArgs),
     Rmi(image::RmiArgs),
+    Ls(ls::Args),
+    Tree(tree::Args),
+    Stat(stat::Args),
+    Cat(cat::Args),
+    Find(find::Args),
+    Readlink(readlink::Args),
+    Sum(sum::Args),
+    Layers(layers::Args),
+    Which(which::Args),
     System(system::Args),
     Info(system::InfoArgs),
     Version(system::VersionArgs),
@@ -210,6 +229,15 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => args.run(context),
         Command::Tag(args) => args.run(context),
         Command::Rmi(args) => args.run(context),
+        Command::Ls(args) => args.run(context),
+        Command::Tree(args) => args.run(context),
+        Command::Stat(args) => args.run(context),
+        Command::Cat(args) => args.run(context),
+        Command::Find(args) => args.run(context),
+        Command::Readlink(args) => args.run(context),
+        Command::Sum(args) => args.run(context),
+        Command::Layers(args) => args.run(context),
+        Command::Which(args) => args.run(context),
         Command::System(args) => args.run(context),
         Command::Info(args) => args.run(context),
         Command::Version(args) => args.run(),

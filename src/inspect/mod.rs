@@ -1,1 +1,37 @@
-//! (to be written)
+//! Questions to images: what is in them, which layer it came from, what it costs. All answers come
+//! from indexes; nothing is unpacked or mounted, and a layer's data is opened only when contents
+//! are asked for.
+//!
+//! A command's argument is parsed by [`Target::parse`] and opened by [`Image::open`], wherever the
+//! image is; an [`Image`] gives [`Tree`]s: the whole, one layer, or the stack up to one.
+//!
+//! ```text
+//!   target ─ source ─ image ─ tree ─ path (names to objects), walk
+//!              │        └ data (bytes of layers, opened when read)
+//!            cache (indexes of images that were never loaded)
+//! ```
+
+pub mod cache;
+pub mod changes;
+pub mod compare;
+pub mod data;
+pub mod find;
+pub mod glob;
+pub mod image;
+pub mod path;
+pub mod source;
+pub mod stack;
+pub mod sum;
+pub mod target;
+pub mod tree;
+pub mod walk;
+pub mod which;
+
+pub use changes::{Counts, Did, LayerChange};
+pub use compare::{Differences, compare};
+pub use image::{Image, LayerFacts};
+pub use path::Found;
+pub use stack::{Merged, Part, Stack};
+pub use target::{Span, Target};
+pub use tree::{Child, Entry, Object, Tree};
+pub use walk::{Descend, Visit, Visitor};

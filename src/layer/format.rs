@@ -42,6 +42,18 @@ pub enum Mark {
 }
 
 impl MarkSpace {
+    /// The one that this process can write: only root of the first user namespace may set trusted
+    /// attributes.
+    #[must_use]
+    pub fn native() -> Self {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let first = map.split_whitespace().eq(["0", "0", "4294967295"]);
+        match rustix::process::geteuid().is_root() && first {
+            true => MarkSpace::Trusted,
+            false => MarkSpace::User,
+        }
+    }
+
     /// The prefix of all marks.
     #[must_use]
     pub fn prefix(self) -> &'static str {

@@ -176,20 +176,6 @@ fn open_dir(path: &Path) -> Result<OwnedFd, Failure> {
     rustix::fs::open(path, flags, Mode::empty()).context(|| path.display().to_string())
 }
 
-fn mark_space() -> MarkSpace {
-    // Only root of the first user namespace may set trusted attributes.
-    if rustix::process::geteuid().is_root() && !in_user_namespace() {
-        MarkSpace::Trusted
-    } else {
-        MarkSpace::User
-    }
-}
-
-fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.split_whitespace().eq(["0", "0", "4294967295"])
-}
-
 /// An image's stack, read-only.
 ///
 /// # Errors
@@ -229,9 +215,9 @@ pub fn of_container(
     let layers = image_layers(store, &image, progress)?;
     let (upper, work) = (container.upper(store), container.work(store));
     let upper = if options.read_only {
-        Upper::open_read_only(&upper, mark_space())?
+        Upper::open_read_only(&upper, MarkSpace::native())?
     } else {
-        open_upper(&upper, &work, mark_space(), options.volatile)?
+        open_upper(&upper, &work, MarkSpace::native(), options.volatile)?
     };
     let union = Union::new(layers, Some(upper), options_of(store)?)?;
     let source = container.name.clone();
@@ -255,7 +241,7 @@ pub fn of_container(
 pub fn adopt_root(store: &Store, container: &Container) -> Result<(), Failure> {
     let image = store.image_of_container(container)?;
     let (upper, work) = (container.upper(store), container.work(store));
-    let upper = match open_upper(&upper, &work, mark_space(), true) {
+    let upper = match open_upper(&upper, &work, MarkSpace::native(), true) {
         Ok(upper) => upper,
         // The container can't change, and is looked at as it is.
         Err(OpenUpper::ReadOnly(_)) => return Ok(()),
@@ -306,7 +292,7 @@ pub fn view_above(
             options_of(store)?,
         )?)
     };
-    let upper = Upper::open_read_only(&container.upper(store), mark_space())?;
+    let upper = Upper::open_read_only(&container.upper(store), MarkSpace::native())?;
     let layers = image_layers(store, &image, progress)?;
     let merged = Union::new(layers, Some(upper), options_of(store)?)?;
     let view = View { base, merged, kept };
@@ -334,7 +320,7 @@ pub fn of_layers(
     let space = if options.userxattr {
         MarkSpace::User
     } else {
-        mark_space()
+        MarkSpace::native()
     };
     let forms = DirForms {
         space,

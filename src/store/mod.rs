@@ -47,13 +47,14 @@ use crate::image::{ChainId, DiffId, Digest};
 /// The content of `oci-layout` (OCI image spec, image-layout.md).
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-const DIRS: [&str; 7] = [
+const DIRS: [&str; 8] = [
     "blobs/sha256",
     "strata/layers",
     "strata/chains",
     "strata/containers",
     "strata/mounts",
     "strata/tmp",
+    "strata/inspect",
     "strata",
 ];
 
@@ -127,6 +128,12 @@ impl Store {
     #[must_use]
     pub fn tmp_dir(&self) -> PathBuf {
         self.path("strata/tmp")
+    }
+
+    /// For what is known of images outside the store: a cache.
+    #[must_use]
+    pub fn inspect_dir(&self) -> PathBuf {
+        self.path("strata/inspect")
     }
 
     /// Where a blob is, or will be.

@@ -3,6 +3,10 @@
 //! `STRATA_TEST_NO_SKIP=1` makes that a failure. `scripts/test` installs everything and sets it.
 
 #[cfg(test)]
+#[allow(dead_code, reason = "the other tests use the rest of it")]
+#[path = "../unprivileged/build.rs"]
+mod build;
+#[cfg(test)]
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(test)]
@@ -19,6 +23,8 @@ mod golden;
 mod golden_containers;
 #[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod look;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

@@ -6,6 +6,9 @@
     missing_docs
 )]
 
+#[allow(dead_code, reason = "the other tests use the rest of it")]
+#[path = "../unprivileged/build.rs"]
+mod build;
 #[path = "../common/mod.rs"]
 mod common;
 
@@ -24,4 +27,5 @@ mod lowers;
 mod mount8;
 mod options;
 mod owners;
+mod provenance;
 mod semantics;

@@ -558,6 +558,43 @@ fn hostile_archives_are_refused_in_one_line() {
     assert_eq!(store.images().unwrap().len(), 1);
 }
 
+/// What only looks into an archive says the same as a load of it, and keeps nothing.
+#[test]
+fn hostile_archives_are_refused_in_the_same_line_when_they_are_looked_into() {
+    use stratafs::inspect::{Image, Target};
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let root = dir.path().join("store");
+    let archive = dir.path().join("hostile.tar");
+    let mut compared = 0;
+    for (transport, cases) in [
+        ("docker-archive", bad_members()),
+        ("docker-archive", bad_docker()),
+        ("oci-archive", bad_layouts()),
+    ] {
+        for case in cases {
+            std::fs::write(&archive, &case.bytes).unwrap();
+            let name = format!("{transport}:{}", archive.display());
+            let source = Source::parse(&name).unwrap().unwrap();
+            let options = LoadOptions::default();
+            let before = files(&root);
+            // Some are refused as what they are only when their kind is not told.
+            let Err(expected) = load(&store, &source, &options, &Silent) else {
+                continue;
+            };
+            let target = Target::parse(name.as_ref()).unwrap();
+            let seen = Image::open(&store, &target, &Silent);
+            let line = seen.map(|_| ()).unwrap_err().to_string();
+            if !line.contains("images in it") {
+                assert_eq!(line, expected.to_string(), "{}", case.name);
+                compared += 1;
+            }
+            assert_eq!(files(&root), before, "{}", case.name);
+        }
+    }
+    assert!(compared > 50, "{compared}");
+}
+
 #[test]
 fn a_directory_is_not_left() {
     let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ const BELOW: &[(&str, &[&str])] = &[
     ("content", &["image", "sys"]),
     ("index", &["content", "image", "sys", "tar"]),
     ("layer", &["content", "image", "index", "sys", "tar"]),
-    ("union", &["content", "layer", "sys"]),
+    ("union", &["content", "image", "layer", "sys"]),
     ("fuse", &["content", "layer", "sys", "union"]),
     ("store", &["content", "image", "sys"]),
     (
@@ -35,7 +35,7 @@ const BELOW: &[(&str, &[&str])] = &[
     (
         "inspect",
         &[
-            "archive", "content", "image", "index", "layer", "store", "tar",
+            "archive", "content", "image", "index", "layer", "store", "tar", "union",
         ],
     ),
     (

@@ -18,3 +18,4 @@ mod golden;
 mod hostile;
 mod images;
 mod layering;
+mod look;

@@ -1,0 +1,78 @@
+//! sha256 of files.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use sha2::{Digest as _, Sha256};
+
+use super::data::ContentReader;
+use super::tree::{Object, Tree};
+use super::walk::{Descend, Visit};
+use crate::error::{Context, Failure};
+use crate::image::Digest;
+
+/// A file and the sha256 of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summed {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The sha256.
+    pub digest: Digest,
+}
+
+/// The sha256 of every regular file at and below an object, in the order of a walk. Files are read
+/// in the order in which the layers have them, each once however many names it has.
+///
+/// # Errors
+/// [`Failure`] of kind `System`, naming the file, when a layer can't be read.
+pub fn sums(tree: &Tree, path: &[u8], start: Object) -> Result<Vec<Summed>, Failure> {
+    let mut files: Vec<(Vec<u8>, Object)> = Vec::new();
+    let mut collect = |visit: &Visit<'_>| {
+        let object = visit.entry.object().filter(Object::is_file);
+        files.extend(object.map(|object| (visit.path.to_vec(), object)));
+        Ok(Descend::Into)
+    };
+    tree.walk(path, start, &mut collect)?;
+    let mut order = Vec::with_capacity(files.len());
+    for (place, (_, object)) in files.iter().enumerate() {
+        order.push((tree.origin(object)?, place));
+    }
+    order.sort_unstable();
+    let mut known: HashMap<u64, Digest> = HashMap::new();
+    let mut buffer = vec![0; 256 << 10];
+    for (_, place) in order {
+        if let Some((path, object)) = files.get(place)
+            && !known.contains_key(&object.id())
+        {
+            let digest = sum(tree, object, &mut buffer);
+            let digest = digest.context(|| path.escape_ascii().to_string())?;
+            known.insert(object.id(), digest);
+        }
+    }
+    let summed = files.into_iter().filter_map(|(path, object)| {
+        known.get(&object.id()).map(|digest| Summed {
+            path,
+            size: object.stat.size,
+            digest: *digest,
+        })
+    });
+    Ok(summed.collect())
+}
+
+fn sum(tree: &Tree, object: &Object, buffer: &mut [u8]) -> Result<Digest, Failure> {
+    let mut hash = Sha256::new();
+    // Nothing is opened for nothing.
+    if object.stat.size > 0 {
+        let mut reader = ContentReader::new(tree.open(object)?);
+        loop {
+            let n = reader.read(buffer)?;
+            if n == 0 {
+                break;
+            }
+            hash.update(buffer.get(..n).unwrap_or_default());
+        }
+    }
+    Ok(Digest::from_bytes(hash.finalize().into()))
+}
