@@ -15,6 +15,8 @@ pub mod cache;
 pub mod changes;
 pub mod compare;
 pub mod data;
+pub mod dockerfile;
+pub mod fate;
 pub mod find;
 pub mod glob;
 pub mod image;
@@ -25,6 +27,7 @@ pub mod sum;
 pub mod target;
 pub mod tree;
 pub mod walk;
+pub mod waste;
 pub mod which;
 
 pub use changes::{Counts, Did, LayerChange};
