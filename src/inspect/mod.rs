@@ -26,6 +26,7 @@ pub mod stack;
 pub mod sum;
 pub mod target;
 pub mod tree;
+pub mod verify;
 pub mod walk;
 pub mod waste;
 pub mod which;
