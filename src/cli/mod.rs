@@ -4,12 +4,17 @@
 //! Exit status: 0 done; 1 it failed, with one line on standard error that says why; 2 the command
 //! line is wrong.
 
+mod bytes;
 mod cat;
 mod commit;
 mod containers;
 mod diff;
+mod difference;
+mod dockerfile;
+mod du;
 mod find;
 pub mod format;
+mod grep;
 mod history;
 mod images;
 mod inspect;
@@ -24,6 +29,7 @@ mod save;
 mod stat;
 mod sum;
 mod tree;
+mod verify;
 mod which;
 
 use std::io::{IsTerminal as _, Write};
@@ -87,6 +93,10 @@ enum Command {
     Sum(sum::Args),
     Layers(layers::Args),
     Which(which::Args),
+    Du(du::Args),
+    Grep(grep::Args),
+    Dockerfile(dockerfile::Args),
+    Verify(verify::Args),
     /// Show the version.
     Version,
 }
@@ -160,6 +170,10 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Sum(args) => args.run(context),
         Command::Layers(args) => args.run(context),
         Command::Which(args) => args.run(context),
+        Command::Du(args) => args.run(context),
+        Command::Grep(args) => args.run(context),
+        Command::Dockerfile(args) => args.run(context),
+        Command::Verify(args) => args.run(context),
         Command::Version => {
             print_line(format_args!("strata {}", env!("CARGO_PKG_VERSION")))?;
             Ok(ExitCode::SUCCESS)

@@ -20,6 +20,7 @@ pub mod dockerfile;
 pub mod fate;
 pub mod find;
 pub mod glob;
+pub mod grep;
 pub mod image;
 pub mod packages;
 pub mod path;

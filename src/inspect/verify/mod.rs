@@ -16,7 +16,7 @@
 
 mod layer;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -101,6 +101,17 @@ impl Part {
             Part::Object => "object",
             Part::Containers => "containers",
         }
+    }
+}
+
+impl Part {
+    /// Whether it follows from something else in the store.
+    #[must_use]
+    pub fn is_derived(self) -> bool {
+        matches!(
+            self,
+            Part::LayerRecord | Part::LayerTar | Part::LayerIndex | Part::ChainIndex | Part::Object
+        )
     }
 }
 
@@ -536,14 +547,4 @@ fn same_bytes(a: &Path, b: &Path) -> Result<bool, Failure> {
             return Ok(false);
         }
     }
-}
-
-/// The names of the images that a store's damage concerns, each once.
-#[must_use]
-pub fn images_of(report: &Report) -> Vec<String> {
-    let mut seen = HashSet::new();
-    let all = report.damage.iter().flat_map(|d| &d.images);
-    all.filter(|name| seen.insert(name.as_str()))
-        .cloned()
-        .collect()
 }

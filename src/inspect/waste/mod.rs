@@ -19,6 +19,9 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::fate::{Fate, at as find, fate};
+use super::image::Image;
+use super::target::Span;
+use super::tree::Tree;
 use crate::error::{Failure, Result};
 use crate::image::DiffId;
 use crate::index::Index;
@@ -196,6 +199,27 @@ pub fn waste(
     judge(layers, &ids, &units, &mut result, &mut paths)?;
     result.paths = paths.sorted();
     Ok(result)
+}
+
+/// What an image wastes (of a container: its image).
+///
+/// # Errors
+/// As [`waste`].
+pub fn of_image(image: &Image) -> Result<Waste, Failure> {
+    let mut trees = Vec::new();
+    for layer in &image.layers {
+        trees.push(image.tree_of(Span::Layer(layer.number))?);
+    }
+    let chain = image.tree_of(Span::UpTo(image.layers.len()))?;
+    let layers: Vec<&Index> = trees.iter().filter_map(Tree::index).collect();
+    let chain = chain
+        .index()
+        .ok_or_else(|| Failure::system("a stack without an index"))?;
+    let content = |id: &DiffId| {
+        let layer = image.layers.iter().find(|l| l.info.diff_id == *id)?;
+        Some(layer.info.content_size)
+    };
+    waste(&layers, chain, content)
 }
 
 /// The places at which a layer is in the stack.
