@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::bytes::{Contents, shown};
 use super::format::{Format, Listing, printable};
-use super::{Context, complain, progress};
+use super::{Context, complain, look};
 use crate::error::Failure;
 use crate::inspect::difference::config::{ConfigChange, configs};
 use crate::inspect::difference::text::{Content, content};
@@ -73,12 +73,8 @@ pub fn run(context: &Context, a: &OsStr, b: &OsStr, options: &Options) -> ExitCo
 
 fn differ(context: &Context, a: &OsStr, b: &OsStr, options: &Options) -> Result<bool, Failure> {
     let format = Format::of(options.format.as_deref())?;
-    let open = |text: &OsStr| {
-        let target = Target::parse(text)?;
-        let image = Image::open(&context.store, &target, progress::bars(false).as_ref())?;
-        Ok::<_, Failure>((target, image))
-    };
-    let ((a, old), (b, new)) = (open(a)?, open(b)?);
+    let (a, old) = look::open(context, a)?;
+    let (b, new) = look::open(context, b)?;
     let (old_tree, new_tree) = (old.tree()?, new.tree()?);
     let before = old_tree.find(a.path(), Last::Follow)?;
     let after = new_tree.find(b.path(), Last::Follow)?;

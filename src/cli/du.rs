@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::bytes::shown;
 use super::format::{Format, Listing};
-use super::{Context, print, print_line, progress};
+use super::look::{human, open};
+use super::{Context, print, print_line};
 use crate::error::{Context as _, Failure};
 use crate::inspect::path::Last;
 use crate::inspect::usage::{Rows, Share, by_extension, by_package, usage};
@@ -90,8 +91,7 @@ impl Args {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let format = Format::of(self.format.as_deref())?;
         let rules = self.ci.as_ref().map(|path| rules(path)).transpose()?;
-        let target = Target::parse(&self.image)?;
-        let image = Image::open(&context.store, &target, progress::bars(false).as_ref())?;
+        let (target, image) = open(context, &self.image)?;
         if self.waste || rules.is_some() {
             return self.waste(&image, &target, rules, &format);
         }
@@ -362,49 +362,4 @@ fn whole(target: &Target, option: &str) -> Result<(), Failure> {
 fn rules(path: &std::path::Path) -> Result<Rules, Failure> {
     let about = || path.display().to_string();
     Rules::parse(&std::fs::read_to_string(path).context(about)?).context(about)
-}
-
-/// A size as du(1) `-h` shows it: rounded up, one decimal below 10.
-fn human(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["", "K", "M", "G", "T", "P", "E"];
-    let (mut unit, mut scale) = (0, 1_u64);
-    while unit + 1 < UNITS.len() && bytes / scale >= 1024 {
-        unit += 1;
-        scale = scale.saturating_mul(1024);
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    let tenths = u128::from(bytes) * 10;
-    let scale = u128::from(scale);
-    let tenths = tenths.div_ceil(scale);
-    match (unit, tenths < 100) {
-        (0, _) => bytes.to_string(),
-        (_, true) => format!("{}.{}{name}", tenths / 10, tenths % 10),
-        // Rounding up may reach the next unit.
-        (_, false) => match u128::from(bytes).div_ceil(scale) {
-            1024 => format!("1.0{}", UNITS.get(unit + 1).copied().unwrap_or_default()),
-            whole => format!("{whole}{name}"),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_dus() {
-        for (bytes, text) in [
-            (0, "0"),
-            (1023, "1023"),
-            (1024, "1.0K"),
-            (1025, "1.1K"),
-            (10 << 10, "10K"),
-            ((10 << 10) + 1, "11K"),
-            ((1 << 20) - 1, "1.0M"),
-            (5 << 30, "5.0G"),
-            (u64::MAX, "16E"),
-        ] {
-            assert_eq!(human(bytes), text, "{bytes}");
-        }
-    }
 }

@@ -9,13 +9,13 @@ use serde_json::json;
 
 use super::bytes::{Contents, shown};
 use super::format::{Format, Listing};
-use super::{Context, complain, progress};
+use super::look::open;
+use super::{Context, complain};
 use crate::error::Failure;
 use crate::inspect::fate::Fate;
-use crate::inspect::grep::pattern::{Options, Syntax, compile, glob};
+use crate::inspect::grep::pattern::{Options, Syntax, compile};
 use crate::inspect::grep::search::{Binary, Hit, Want};
 use crate::inspect::grep::{Finder, Place, Query, all_layers, visible};
-use crate::inspect::{Image, Target};
 
 /// Search the contents of files in an image, container or archive.
 #[derive(Debug, clap::Args)]
@@ -60,11 +60,11 @@ pub struct Args {
 
     /// Only files whose names match.
     #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
+    include: Vec<OsString>,
 
     /// No files whose names match.
     #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    exclude: Vec<OsString>,
 
     /// Every layer's files, also what later layers removed or replaced.
     #[arg(long)]
@@ -95,8 +95,7 @@ impl Args {
     fn search(self, context: &Context) -> Result<ExitCode, Failure> {
         let query = self.query()?;
         let format = Format::of(self.format.as_deref())?;
-        let target = Target::parse(&self.image)?;
-        let image = Image::open(&context.store, &target, progress::bars(false).as_ref())?;
+        let (target, image) = open(context, &self.image)?;
         let mut printer = Printer {
             out: BufWriter::new(std::io::stdout().lock()),
             contents: Contents::new(),
@@ -129,7 +128,7 @@ impl Args {
             ignore_case: self.ignore_case,
             words: self.word_regexp,
         };
-        let globs = |all: &[String]| all.iter().map(|g| glob(g)).collect::<Result<Vec<_>, _>>();
+        let globs = |all: &[OsString]| all.iter().map(|g| g.clone().into_vec()).collect();
         Ok(Query {
             pattern: compile(&self.pattern.clone().into_vec(), options)?,
             want: match (self.files_with_matches, self.count) {
@@ -141,8 +140,8 @@ impl Args {
                 true => Binary::Text,
                 false => Binary::Mention,
             },
-            include: globs(&self.include)?,
-            exclude: globs(&self.exclude)?,
+            include: globs(&self.include),
+            exclude: globs(&self.exclude),
         })
     }
 }

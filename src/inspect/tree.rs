@@ -305,7 +305,7 @@ impl Tree {
     pub fn is_changed(&self, object: &Object) -> Result<bool> {
         match &self.0 {
             Inner::Indexed(_) => Ok(false),
-            Inner::Union(union) => Ok(union.get(NodeId(object.node))?.has_upper()),
+            Inner::Union(union, _) => Ok(union.get(NodeId(object.node))?.has_upper()),
         }
     }
 

@@ -53,12 +53,14 @@ pub fn bytes_of(object: &Object) -> u64 {
 struct Once(HashSet<u64>);
 
 impl Once {
-    fn bytes(&mut self, object: &Object) -> u64 {
+    /// Its bytes; `None` when it has been counted.
+    fn take(&mut self, object: &Object) -> Option<u64> {
         let again = object.stat.nlink > 1 && !object.is_dir() && !self.0.insert(object.id());
-        match again {
-            true => 0,
-            false => bytes_of(object),
-        }
+        (!again).then(|| bytes_of(object))
+    }
+
+    fn bytes(&mut self, object: &Object) -> u64 {
+        self.take(object).unwrap_or(0)
     }
 }
 
@@ -122,9 +124,11 @@ impl Visitor for UsageWalk {
         match visit.entry.object() {
             Some(object) if object.is_dir() => self.open.push((0, 1)),
             Some(object) => {
-                let bytes = self.once.bytes(&object);
-                self.count(bytes, 1);
-                self.row(visit, false, bytes, 1);
+                let bytes = self.once.take(&object);
+                self.count(bytes.unwrap_or(0), 1);
+                if let Some(bytes) = bytes {
+                    self.row(visit, false, bytes, 1);
+                }
             }
             None => {}
         }

@@ -24,3 +24,4 @@ mod mount8;
 mod options;
 mod owners;
 mod semantics;
+mod verify;

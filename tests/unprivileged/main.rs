@@ -6,6 +6,7 @@
     missing_docs
 )]
 
+mod analysis;
 mod archives;
 mod build;
 mod hostile;

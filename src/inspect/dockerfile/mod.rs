@@ -125,7 +125,6 @@ fn noted_base(image: &ImageConfig) -> Option<Base> {
 #[must_use]
 pub fn reconstruct(image: &ImageConfig, base: Option<Base>) -> Dockerfile {
     let base = base.or_else(|| noted_base(image));
-    let skip = base.as_ref().map_or(0, |b| b.steps);
     let mut reader = Steps::new(&image.config);
     let mut layers = image.rootfs.diff_ids.iter().copied();
     let mut all = Vec::new();
@@ -144,6 +143,18 @@ pub fn reconstruct(image: &ImageConfig, base: Option<Base>) -> Dockerfile {
         };
         all.push((step, Some(layer)));
     }
+    // Layers of the base that its history does not mention come after all steps.
+    let skip = base.as_ref().map_or(0, |base| {
+        let layers = all
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, layer))| layer.is_some());
+        let last = base
+            .layers
+            .checked_sub(1)
+            .and_then(|n| layers.map(|(at, _)| at).nth(n));
+        base.steps.max(last.map_or(0, |at| at + 1))
+    });
     let rest = unsaid(
         &image.config,
         all.iter().map(|(step, _)| step.instruction.as_str()),

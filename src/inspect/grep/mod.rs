@@ -7,6 +7,7 @@ use regex::bytes::Regex;
 
 use super::data::ContentReader;
 use super::fate::{Fate, fate};
+use super::glob::{Case, matches};
 use super::image::Image;
 use super::path::{Found, Last};
 use super::target::Span;
@@ -25,15 +26,15 @@ pub struct Query {
     pub want: Want,
     /// What is taken for text.
     pub binary: Binary,
-    /// Only files with one of these names; all when there are none.
-    pub include: Vec<Regex>,
-    /// No files with one of these names.
-    pub exclude: Vec<Regex>,
+    /// Only files whose names match one of these (the shell's patterns); all when there are none.
+    pub include: Vec<Vec<u8>>,
+    /// No files whose names match one of these.
+    pub exclude: Vec<Vec<u8>>,
 }
 
 impl Query {
     fn wants(&self, name: &[u8]) -> bool {
-        let any = |all: &[Regex]| all.iter().any(|p| p.is_match(name));
+        let any = |all: &[Vec<u8>]| all.iter().any(|p| matches(p, name, Case::Kept));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 }

@@ -1,5 +1,4 @@
-//! Patterns: grep(1)'s basic and extended expressions in the regex crate's form, fixed texts, and the
-//! shell's patterns for names.
+//! Patterns: grep(1)'s basic and extended expressions in the regex crate's form, and fixed texts.
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -154,55 +153,6 @@ fn bracket(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut Strin
     }
 }
 
-/// The shell's pattern for a name (`*`, `?`, `[…]`, `\`), as an expression for all of it.
-///
-/// # Errors
-/// `Usage` with what is wrong with it.
-pub fn glob(pattern: &str) -> Result<Regex, Failure> {
-    let mut out = String::from(r"\A(?s-u:");
-    let mut chars = pattern.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '*' => out.push_str(".*"),
-            '?' => out.push('.'),
-            '[' if chars.clone().skip(1).any(|c| c == ']') => {
-                if chars.peek() == Some(&'!') {
-                    chars.next();
-                    let mut class = String::new();
-                    bracket(&mut chars, &mut class);
-                    out.push_str(&class.replacen('[', "[^", 1));
-                } else {
-                    bracket(&mut chars, &mut out);
-                }
-            }
-            '\\' => {
-                let c = chars.next().unwrap_or('\\');
-                literal(c, &mut out);
-            }
-            c => literal(c, &mut out),
-        }
-    }
-    out.push_str(r")\z");
-    Regex::new(&out).map_err(|_| {
-        Failure::usage(format!(
-            "\"{}\" is no pattern for names",
-            pattern.escape_debug()
-        ))
-    })
-}
-
-/// A character as the bytes that it is.
-fn literal(c: char, out: &mut String) {
-    match c.is_ascii() {
-        true => out.push_str(&regex::escape(&c.to_string())),
-        false => {
-            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                out.push_str(&format!("\\x{byte:02x}"));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,14 +218,5 @@ mod tests {
         let regex = compile(b"key", options).unwrap();
         assert!(regex.is_match(b"the KEY is"));
         assert!(!regex.is_match(b"keys monkey"));
-    }
-
-    #[test]
-    fn names() {
-        let is = |pattern: &str, name: &[u8]| glob(pattern).unwrap().is_match(name);
-        assert!(is("*.conf", b"a.conf") && !is("*.conf", b"a.confx"));
-        assert!(is("?[!a-c]*", b"xd") && !is("?[!a-c]*", b"xa"));
-        assert!(is("*", b"\xff\n") && is("a\\*", b"a*") && !is("a\\*", b"ab"));
-        assert!(is("ä*", "äb".as_bytes()) && is("[x", b"[x"));
     }
 }

@@ -9,7 +9,7 @@ use crate::archive::Limits;
 use crate::archive::ingest::{Keep, LayerSpec, StagedLayer, stage_layer};
 use crate::archive::part::Part as FilePart;
 use crate::error::Failure;
-use crate::image::{Descriptor, DiffId};
+use crate::image::{Compression, Descriptor, DiffId};
 use crate::index::reader::Index;
 use crate::store::layers::LayerInfo;
 
@@ -67,7 +67,7 @@ impl Run<'_> {
         let copy = self.copy(diff_id, &path, &mut wrong);
         let has_blob = staged.is_some();
         let fresh = match (staged, copy) {
-            (None, true) => self.from_copy(diff_id, &spec),
+            (None, true) => self.staged_copy(diff_id, &spec),
             (staged, _) => staged,
         };
         self.index(diff_id, fresh.as_ref(), &mut wrong);
@@ -85,7 +85,7 @@ impl Run<'_> {
         use std::io::Read as _;
         let mut start = [0; 4];
         let read = File::open(blob).and_then(|mut f| f.read_exact(&mut start));
-        read.is_ok() && crate::content::stream::sniff(&start) != crate::image::Compression::None
+        read.is_ok() && crate::content::stream::sniff(&start) != Compression::None
     }
 
     fn stage(&mut self, path: &Path, spec: &LayerSpec, keep: Keep) -> Result<StagedLayer, Failure> {
@@ -121,7 +121,7 @@ impl Run<'_> {
     }
 
     /// What the uncompressed copy gives when the blob is lost, as if it came from the blob.
-    fn from_copy(&mut self, diff_id: &DiffId, spec: &LayerSpec) -> Option<StagedLayer> {
+    fn staged_copy(&mut self, diff_id: &DiffId, spec: &LayerSpec) -> Option<StagedLayer> {
         let own = LayerSpec {
             diff_id: Some(*diff_id),
             ..LayerSpec::default()
@@ -178,8 +178,16 @@ impl Run<'_> {
             Ok(info) => {
                 let facts = |i: &LayerInfo| (i.uncompressed_size, i.entries, i.content_size);
                 let derived = fresh.is_some_and(|f| facts(&f.info) != facts(&info));
-                let own = spec.digest == Some(info.digest) && spec.size != Some(info.size);
-                match derived || own {
+                let kind = |t: &str| Compression::from_media_type(t);
+                let blob = match spec.digest == Some(info.digest) {
+                    true => {
+                        spec.size != Some(info.size)
+                            || spec.media_type.as_deref().and_then(kind) != kind(&info.media_type)
+                    }
+                    // Of the same tar in another compression.
+                    false => !self.store.has(&info.digest),
+                };
+                match derived || blob {
                     true => "not what its layer is".into(),
                     false => return,
                 }
