@@ -15,6 +15,8 @@ pub mod cache;
 pub mod changes;
 pub mod compare;
 pub mod data;
+pub mod dockerfile;
+pub mod fate;
 pub mod image;
 pub mod path;
 pub mod source;
@@ -22,6 +24,7 @@ pub mod stack;
 pub mod target;
 pub mod tree;
 pub mod walk;
+pub mod waste;
 
 pub use changes::{Counts, Did, LayerChange};
 pub use compare::{Differences, compare};
