@@ -29,7 +29,7 @@ pub enum Fate {
 ///
 /// # Errors
 /// `EIO` when an index is damaged.
-pub fn fate(layers: &[Index], at: usize, path: &[&[u8]]) -> Result<Fate> {
+pub fn fate(layers: &[&Index], at: usize, path: &[&[u8]]) -> Result<Fate> {
     for (by, layer) in layers.iter().enumerate().skip(at + 1) {
         match touch(layer, path)? {
             Touch::Nothing => {}

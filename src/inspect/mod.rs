@@ -23,6 +23,7 @@ pub mod source;
 pub mod stack;
 pub mod target;
 pub mod tree;
+pub mod verify;
 pub mod walk;
 pub mod waste;
 

@@ -13,7 +13,7 @@ mod tests;
 pub use step::Step;
 pub use step::one_line;
 
-use crate::image::{DiffId, ImageConfig, RuntimeConfig, changes};
+use crate::image::{DiffId, ImageConfig, RuntimeConfig, StringSet, changes};
 use step::Steps;
 use text::{json_list, quote};
 
@@ -180,8 +180,7 @@ fn unsaid<'s>(config: &RuntimeConfig, steps: impl Iterator<Item = &'s str>) -> V
             rest.push(format!("LABEL {}={}", quote(name), quote(value)));
         }
     }
-    let missing = |all: &crate::image::config::StringSet,
-                   said: &crate::image::config::StringSet| {
+    let missing = |all: &StringSet, said: &StringSet| {
         let mut all: Vec<String> = all.keys().cloned().collect();
         all.retain(|k| !said.contains_key(k));
         all

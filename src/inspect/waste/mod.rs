@@ -148,7 +148,7 @@ struct Unit {
 /// # Errors
 /// `Invalid` when the stack is another one's; `System` when an index is damaged.
 pub fn waste(
-    layers: &[Index],
+    layers: &[&Index],
     chain: &Index,
     content: impl Fn(&DiffId) -> Option<u64>,
 ) -> Result<Waste, Failure> {
@@ -257,7 +257,7 @@ pub(super) fn stored_bytes(index: &Index, inode: &Inode) -> Result<u64> {
 
 /// Finds the wasted ones.
 fn judge(
-    layers: &[Index],
+    layers: &[&Index],
     ids: &[DiffId],
     units: &[Unit],
     result: &mut Waste,
@@ -289,7 +289,7 @@ fn judge(
 }
 
 /// Why a unit that doesn't show doesn't, by its first name. `at` is the layer's highest place.
-fn cause_of(layers: &[Index], at: usize, layer: &Index, unit: &Unit) -> Result<Cause, Failure> {
+fn cause_of(layers: &[&Index], at: usize, layer: &Index, unit: &Unit) -> Result<Cause, Failure> {
     let path = layer.path_of(unit.number)?;
     let path: Vec<&[u8]> = path.iter().map(|name| name.as_bytes()).collect();
     let Fate::Replaced { by } = fate(layers, at, &path)? else {

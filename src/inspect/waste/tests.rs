@@ -39,6 +39,12 @@ struct Made {
     content: Vec<u64>,
 }
 
+impl Made {
+    fn indexes(&self) -> Vec<&Index> {
+        self.layers.iter().collect()
+    }
+}
+
 fn image(stack: &[(&str, &[Has])]) -> Made {
     let dir = tempfile::tempdir().unwrap();
     let mut layers = Vec::new();
@@ -106,7 +112,7 @@ fn found(made: &Made) -> (u64, u64, Vec<(&'static str, u64)>, Vec<(String, u64)>
         let at = ids.iter().position(|other| other == id)?;
         made.content.get(at).copied()
     };
-    let waste = waste(&made.layers, &made.chain, content).unwrap();
+    let waste = waste(&made.indexes(), &made.chain, content).unwrap();
     let by_layer: u64 = waste.layers.iter().map(|l| l.wasted_bytes).sum();
     assert_eq!(by_layer, waste.wasted_bytes);
     assert_eq!(waste.causes.values().sum::<u64>(), waste.wasted_bytes);
@@ -323,7 +329,7 @@ fn everything_at_once_counts_each_byte_once() {
 #[test]
 fn efficiency_and_the_users_share() {
     let made = image(&[("1", &[File("a", "x", 60)]), ("2", &[File("a", "y", 40)])]);
-    let waste = waste(&made.layers, &made.chain, |_| None).unwrap();
+    let waste = waste(&made.indexes(), &made.chain, |_| None).unwrap();
     assert!((waste.efficiency() - 0.4).abs() < 1e-9);
     assert_eq!(waste.user_bytes(), 40);
     assert!((waste.user_wasted_ratio() - 1.5).abs() < 1e-9);
