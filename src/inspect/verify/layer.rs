@@ -1,7 +1,7 @@
 //! A layer: its blob, and what is derived from it.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Part, Run, same_bytes};
@@ -13,11 +13,16 @@ use crate::image::{Descriptor, DiffId};
 use crate::index::reader::Index;
 use crate::store::layers::LayerInfo;
 
-/// What a layer's derived files are like.
-#[derive(Default)]
-struct Derived {
-    /// What is wrong, file by file.
-    wrong: Vec<(Part, String)>,
+/// What is wrong with a layer's derived files.
+type Wrong = Vec<(Part, String)>;
+
+/// An index if it is wanted, and nothing else.
+fn tree(tree: bool) -> Keep {
+    Keep {
+        blob: false,
+        tree,
+        copy: false,
+    }
 }
 
 impl Run<'_> {
@@ -42,13 +47,8 @@ impl Run<'_> {
             media_type: Some(blob.media_type.clone()),
         };
         let indexed = self.indexed(diff_id);
-        let copied = self.store.layer_tar_path(diff_id).exists();
-        // Without a copy of the tar, the blob itself is what the index is compared with.
-        let whole = Keep {
-            blob: false,
-            tree: indexed && !copied,
-        };
-        let staged = match self.stage(&path, &spec, whole) {
+        // The index that the blob gives now is what the store's is compared with.
+        let staged = match self.stage(&path, &spec, tree(indexed)) {
             Ok(staged) => Some(staged),
             Err(e) => {
                 let why = match path.exists() {
@@ -63,25 +63,21 @@ impl Run<'_> {
         if !indexed {
             return staged.is_some();
         }
-        let mut derived = Derived::default();
-        let tar = match copied {
-            true => self.copy(diff_id, &mut derived),
-            false => None,
+        let mut wrong = Vec::new();
+        let copy = self.copy(diff_id, &path, &mut wrong);
+        let has_blob = staged.is_some();
+        let fresh = match (staged, copy) {
+            (None, true) => self.from_copy(diff_id, &spec),
+            (staged, _) => staged,
         };
-        let fresh = tar.as_ref().or(staged.as_ref());
-        self.index(diff_id, fresh, &mut derived);
-        self.record(diff_id, &spec, staged.as_ref(), copied, &mut derived);
-        let lost = !copied && staged.as_ref().is_none_or(|s| s.info.digest != diff_id.0);
-        if lost && staged.is_some() && self.needs_copy(&path) {
-            derived.wrong.push((Part::LayerTar, "missing".into()));
-        }
-        self.settle(diff_id, &path, &spec, staged.is_some(), tar, derived)
+        self.index(diff_id, fresh.as_ref(), &mut wrong);
+        self.record(diff_id, &spec, fresh.as_ref(), &mut wrong);
+        self.settle(diff_id, (&path, has_blob), &spec, fresh, wrong)
     }
 
     /// Whether there is anything derived of a layer that its record vouches for.
     fn indexed(&self, diff_id: &DiffId) -> bool {
-        let record = self.store.layer_index_path(diff_id).with_extension("json");
-        record.exists()
+        self.record_path(diff_id).exists()
     }
 
     /// Whether a layer's files are read from an uncompressed copy: its blob is compressed.
@@ -106,28 +102,40 @@ impl Run<'_> {
         staged
     }
 
-    /// The uncompressed copy, with an index made from it.
-    fn copy(&mut self, diff_id: &DiffId, derived: &mut Derived) -> Option<StagedLayer> {
+    /// Looks at the uncompressed copy; whether there is one that is what it should be.
+    fn copy(&mut self, diff_id: &DiffId, blob: &Path, wrong: &mut Wrong) -> bool {
         let path = self.store.layer_tar_path(diff_id);
-        let spec = LayerSpec {
-            digest: Some(diff_id.0),
+        if !path.exists() {
+            if self.needs_copy(blob) {
+                wrong.push((Part::LayerTar, "missing".into()));
+            }
+            return false;
+        }
+        let why = match self.hash(&path, "Verifying a layer's copy") {
+            Ok((digest, _)) if digest == diff_id.0 => return true,
+            Ok((digest, _)) => format!("its contents have the digest {digest}"),
+            Err(e) => e.to_string(),
+        };
+        wrong.push((Part::LayerTar, why));
+        false
+    }
+
+    /// What the uncompressed copy gives when the blob is lost, as if it came from the blob.
+    fn from_copy(&mut self, diff_id: &DiffId, spec: &LayerSpec) -> Option<StagedLayer> {
+        let own = LayerSpec {
             diff_id: Some(*diff_id),
             ..LayerSpec::default()
         };
-        let keep = Keep {
-            blob: false,
-            tree: true,
-        };
-        match self.stage(&path, &spec, keep) {
-            Ok(staged) => Some(staged),
-            Err(e) => {
-                derived.wrong.push((Part::LayerTar, e.to_string()));
-                None
-            }
-        }
+        let path = self.store.layer_tar_path(diff_id);
+        // It has just been found whole: what fails now is reported with the file that can't be made.
+        let mut staged = self.stage(&path, &own, tree(true)).ok()?;
+        staged.info.digest = spec.digest?;
+        staged.info.size = spec.size?;
+        staged.info.media_type = spec.media_type.clone()?;
+        Some(staged)
     }
 
-    fn index(&mut self, diff_id: &DiffId, fresh: Option<&StagedLayer>, derived: &mut Derived) {
+    fn index(&mut self, diff_id: &DiffId, fresh: Option<&StagedLayer>, wrong: &mut Wrong) {
         let path = self.store.layer_index_path(diff_id);
         let check = || -> Result<Option<&str>, Failure> {
             if !path.exists() {
@@ -147,8 +155,8 @@ impl Run<'_> {
         self.report.bytes += path.metadata().map_or(0, |m| m.len());
         match check() {
             Ok(None) => {}
-            Ok(Some(why)) => derived.wrong.push((Part::LayerIndex, why.into())),
-            Err(e) => derived.wrong.push((Part::LayerIndex, e.to_string())),
+            Ok(Some(why)) => wrong.push((Part::LayerIndex, why.into())),
+            Err(e) => wrong.push((Part::LayerIndex, e.to_string())),
         }
     }
 
@@ -156,33 +164,32 @@ impl Run<'_> {
         &mut self,
         diff_id: &DiffId,
         spec: &LayerSpec,
-        staged: Option<&StagedLayer>,
-        copied: bool,
-        derived: &mut Derived,
+        fresh: Option<&StagedLayer>,
+        wrong: &mut Wrong,
     ) {
-        let path = self.store.layer_index_path(diff_id).with_extension("json");
+        let path = self.record_path(diff_id);
         let parsed = std::fs::read(&path)
             .map_err(|e| e.to_string())
             .and_then(|b| serde_json::from_slice::<LayerInfo>(&b).map_err(|e| e.to_string()));
         self.report.files += 1;
-        let wrong = match parsed {
-            Err(e) => Some(e),
-            Ok(info) if info.diff_id != *diff_id => Some("another layer's".into()),
+        let why = match parsed {
+            Err(e) => e,
+            Ok(info) if info.diff_id != *diff_id => "another layer's".into(),
             Ok(info) => {
-                let length =
-                    staged.is_some_and(|s| s.info.uncompressed_size != info.uncompressed_size);
-                // Entries are counted where an index was made from the blob.
-                let fresh = staged.filter(|s| !copied && s.index().is_some());
-                let counts = fresh.is_some_and(|s| {
-                    (s.info.entries, s.info.content_size) != (info.entries, info.content_size)
-                });
+                let facts = |i: &LayerInfo| (i.uncompressed_size, i.entries, i.content_size);
+                let derived = fresh.is_some_and(|f| facts(&f.info) != facts(&info));
                 let own = spec.digest == Some(info.digest) && spec.size != Some(info.size);
-                (length || counts || own).then(|| "not what its layer is".into())
+                match derived || own {
+                    true => "not what its layer is".into(),
+                    false => return,
+                }
             }
         };
-        derived
-            .wrong
-            .extend(wrong.map(|why| (Part::LayerRecord, why)));
+        wrong.push((Part::LayerRecord, why));
+    }
+
+    fn record_path(&self, diff_id: &DiffId) -> PathBuf {
+        self.store.layer_index_path(diff_id).with_extension("json")
     }
 
     /// Reports what is wrong with the derived files, and makes them again; whether the index can be
@@ -190,48 +197,40 @@ impl Run<'_> {
     fn settle(
         &mut self,
         diff_id: &DiffId,
-        blob: &Path,
+        (blob, has_blob): (&Path, bool),
         spec: &LayerSpec,
-        has_blob: bool,
-        tar: Option<StagedLayer>,
-        derived: Derived,
+        fresh: Option<StagedLayer>,
+        wrong: Wrong,
     ) -> bool {
-        let bad_index = derived
-            .wrong
-            .iter()
-            .any(|(part, _)| *part == Part::LayerIndex);
-        if derived.wrong.is_empty() {
+        if wrong.is_empty() {
             return true;
         }
+        let is = |part: Part| wrong.iter().any(|(p, _)| *p == part);
+        let (bad_index, bad_copy) = (is(Part::LayerIndex), is(Part::LayerTar));
         let from = self.report.damage.len();
-        for (part, why) in derived.wrong {
+        for (part, why) in wrong {
             let path = match part {
                 Part::LayerTar => self.store.layer_tar_path(diff_id),
-                Part::LayerRecord => self.store.layer_index_path(diff_id).with_extension("json"),
+                Part::LayerRecord => self.record_path(diff_id),
                 _ => self.store.layer_index_path(diff_id),
             };
             self.damaged(part, &path, why);
         }
-        let made = self.repair(|run| match (has_blob, tar) {
-            (true, _) => {
-                let keep = Keep {
-                    blob: false,
-                    tree: true,
-                };
-                run.stage(blob, spec, keep)?.publish(run.store)?;
-                run.store.sync_dirs()
-            }
-            // The blob is lost, its uncompressed copy is not.
-            (false, Some(mut tar)) => {
-                tar.info.digest = spec.digest.unwrap_or(tar.info.digest);
-                tar.info.size = spec.size.unwrap_or(tar.info.size);
-                tar.info.media_type = spec.media_type.clone().unwrap_or_default();
-                tar.publish(run.store)?;
-                run.store.sync_dirs()
-            }
-            (false, None) => Err(Failure::system(
-                "its blob is damaged too: load the image again",
-            )),
+        let made = self.repair(|run| {
+            let lost = || Failure::system("its blob is damaged too: load the image again");
+            let staged = match bad_copy {
+                true if !has_blob => return Err(lost()),
+                true => {
+                    let keep = Keep {
+                        copy: true,
+                        ..tree(true)
+                    };
+                    run.stage(blob, spec, keep)?
+                }
+                false => fresh.ok_or_else(lost)?,
+            };
+            staged.publish(run.store)?;
+            run.store.sync_dirs()
         });
         if made {
             for damage in self.report.damage.iter_mut().skip(from) {
