@@ -197,7 +197,7 @@ mod tests {
         assert!(!matches("a.b*", Syntax::Fixed, "axbb"));
         assert!(
             compile(
-                "a(",
+                b"a(",
                 Options {
                     syntax: Syntax::Extended,
                     ..Options::default()
