@@ -235,15 +235,15 @@ impl Args {
 
     fn report(&self, waste: &Waste, verdicts: &[Verdict]) -> Result<(), Failure> {
         let percent = |share: f64| format!("{:.2} %", share * 100.0);
-        print_line(format!("stored       {}", self.size(waste.stored_bytes)))?;
-        print_line(format!("wasted       {}", self.size(waste.wasted_bytes)))?;
+        print_line(format!("stored         {}", self.size(waste.stored_bytes)))?;
+        print_line(format!("wasted         {}", self.size(waste.wasted_bytes)))?;
         for cause in Cause::ALL {
             let bytes = waste.causes.get(&cause).copied().unwrap_or(0);
-            print_line(format!("  {:<11}{}", cause.word(), self.size(bytes)))?;
+            print_line(format!("  {:<13}{}", cause.word(), self.size(bytes)))?;
         }
-        print_line(format!("efficiency   {}", percent(waste.efficiency())))?;
+        print_line(format!("efficiency     {}", percent(waste.efficiency())))?;
         print_line(format!(
-            "user wasted  {}",
+            "user wasted    {}",
             percent(waste.user_wasted_ratio())
         ))?;
         if !waste.paths.is_empty() {

@@ -159,8 +159,15 @@ pub fn by_extension(tree: &Tree, start: &Found) -> Result<Vec<Share>, Failure> {
     Ok(shares.sorted())
 }
 
-/// A name's extension with its dot, in lower case; empty when it has none.
+/// A name's extension with its dot, in lower case; empty when it has none. A library's version is no
+/// part of it.
 fn extension(name: &[u8]) -> Vec<u8> {
+    let version = |b: &u8| b.is_ascii_digit() || *b == b'.';
+    let end = name.iter().rposition(|b| !version(b)).map_or(0, |at| at + 1);
+    let name = match name.get(..end).filter(|n| n.ends_with(b".so")) {
+        Some(library) => library,
+        None => name,
+    };
     let Some(dot) = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0) else {
         return Vec::new();
     };
@@ -248,6 +255,9 @@ mod tests {
         ] {
             assert_eq!(text(none), "", "{none}");
         }
-        assert_eq!(text("lib.so"), ".so");
+        for library in ["lib.so", "lib.so.1.2"] {
+            assert_eq!(text(library), ".so");
+        }
+        assert_eq!(text("man.1"), ".1");
     }
 }
