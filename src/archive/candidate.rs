@@ -5,7 +5,7 @@ use super::oci;
 use super::part::{Bundle, Part};
 use super::transport::Source;
 use crate::error::Failure;
-use crate::image::{Descriptor, DiffId, Digest, ImageConfig, Reference};
+use crate::image::{Descriptor, DiffId, Digest, ImageConfig, Platform, Reference};
 
 /// The most layers that an image may have.
 const LAYERS_MAX: usize = 500;
@@ -58,15 +58,27 @@ impl Candidate {
 /// [`Failure`] of kind `Invalid` when the archive is of no known kind or contradicts itself,
 /// `NotFound` when it doesn't have the image that is asked for.
 pub fn candidates(source: &Source, bundle: &Bundle) -> Result<Vec<Candidate>, Failure> {
+    candidates_for(source, bundle, &Platform::host())
+}
+
+/// As [`candidates`]; of images that are there for several platforms, those of this one.
+///
+/// # Errors
+/// As [`candidates`].
+pub fn candidates_for(
+    source: &Source,
+    bundle: &Bundle,
+    platform: &Platform,
+) -> Result<Vec<Candidate>, Failure> {
     let is_layout = bundle.has("oci-layout") && bundle.has("index.json");
     let is_docker = bundle.has("manifest.json");
     let found = match source {
         Source::DockerArchive { reference, .. } => docker::images(bundle, reference.as_deref()),
         Source::OciDir { reference, .. } | Source::OciArchive { reference, .. } => {
-            oci::images(bundle, reference.as_deref())
+            oci::images_for(bundle, reference.as_deref(), platform)
         }
         Source::Stdin | Source::Path(_) if is_layout => {
-            let mut images = oci::images(bundle, None)?;
+            let mut images = oci::images_for(bundle, None, platform)?;
             if is_docker {
                 docker::add_names(bundle, &mut images)?;
             }

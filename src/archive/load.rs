@@ -4,18 +4,20 @@
 //! the archive has turned out right are they renamed to their places, and the images' names
 //! written last. A load that fails, or is killed, leaves the store as it was.
 
-use super::candidate::candidates;
+use super::candidate::candidates_for;
 use super::expansion::Limits;
 use super::progress::Progress;
 use super::staging::Staging;
 use super::transport::Source;
 use crate::error::{Context, Failure};
-use crate::image::{Digest, Reference};
+use crate::image::{Digest, Platform, Reference};
 use crate::store::Store;
 
 /// How a load is to be done.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
+    /// Which of the images that are there for several platforms; this machine's by default.
+    pub platform: Option<Platform>,
     /// How far compressed input may expand.
     pub limits: Limits,
 }
@@ -43,9 +45,10 @@ pub fn load(
     progress: &dyn Progress,
 ) -> Result<Vec<Loaded>, Failure> {
     let limits = options.limits;
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let staging = || {
         let bundle = source.open(&store.tmp_dir(), limits, progress)?;
-        let images = candidates(source, &bundle)?;
+        let images = candidates_for(source, &bundle, &platform)?;
         Staging::of(store, &images, limits, progress)
     };
     staging().context(|| source.shown())?.publish()

@@ -8,6 +8,7 @@ pub mod candidate;
 pub mod chain;
 pub mod docker;
 pub mod expansion;
+pub mod import;
 pub mod ingest;
 pub mod load;
 pub mod members;
@@ -24,8 +25,9 @@ pub mod transport;
 
 pub use chain::{ensure_chain, ensure_image};
 pub use expansion::Limits;
+pub use import::{ImportOptions, import};
 pub use ingest::{LayerSpec, ingest_layer};
 pub use load::{LoadOptions, Loaded, load};
 pub use progress::{Progress, Silent};
-pub use save::{SaveFormat, Saved, save, save_dir, save_file};
+pub use save::{SaveFormat, SaveOptions, Saved, save, save_dir, save_file};
 pub use transport::Source;

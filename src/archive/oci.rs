@@ -19,6 +19,18 @@ const DEPTH_MAX: usize = 4;
 /// [`Failure`] of kind `Invalid` that names the blob and what is wrong with it; `NotFound` when no
 /// image has the name.
 pub fn images(bundle: &Bundle, select: Option<&str>) -> Result<Vec<Candidate>, Failure> {
+    images_for(bundle, select, &Platform::host())
+}
+
+/// As [`images`]; of images that are there for several platforms, those of this one.
+///
+/// # Errors
+/// As [`images`].
+pub fn images_for(
+    bundle: &Bundle,
+    select: Option<&str>,
+    platform: &Platform,
+) -> Result<Vec<Candidate>, Failure> {
     check_layout(bundle)?;
     let bytes = bundle
         .document("index.json")?
@@ -27,7 +39,7 @@ pub fn images(bundle: &Bundle, select: Option<&str>) -> Result<Vec<Candidate>, F
         .map_err(|error| Failure::invalid(format!("member \"index.json\": {error}")))?;
     let mut found: Vec<Candidate> = Vec::new();
     for group in groups(&index.manifests, select)? {
-        let chosen = choose(bundle, &group.members, 0)?;
+        let chosen = choose(bundle, &group.members, platform, 0)?;
         let image = candidate(bundle, &chosen, group.names)?;
         // One image under several names is one image.
         let same = found
@@ -161,8 +173,13 @@ pub fn path_of(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-/// The manifest for this machine among `members`, indexes followed.
-fn choose(bundle: &Bundle, members: &[Descriptor], depth: usize) -> Result<Descriptor, Failure> {
+/// The manifest for a platform among `members`, indexes followed.
+fn choose(
+    bundle: &Bundle,
+    members: &[Descriptor],
+    platform: &Platform,
+    depth: usize,
+) -> Result<Descriptor, Failure> {
     let images: Vec<Descriptor> = members
         .iter()
         .filter(|descriptor| !descriptor.annotations.contains_key(REFERENCE_TYPE))
@@ -171,7 +188,7 @@ fn choose(bundle: &Bundle, members: &[Descriptor], depth: usize) -> Result<Descr
     let chosen = match images.as_slice() {
         [] => return Err(Failure::invalid("an index in it lists no image")),
         [only] => only,
-        several => Platform::host().choose(several).ok_or_else(|| {
+        several => platform.choose(several).ok_or_else(|| {
             let mut there: Vec<_> = several
                 .iter()
                 .filter_map(|descriptor| descriptor.platform.as_ref())
@@ -179,8 +196,7 @@ fn choose(bundle: &Bundle, members: &[Descriptor], depth: usize) -> Result<Descr
                 .collect();
             there.dedup();
             Failure::not_found(format!(
-                "there is no image for {} in it, only for {}",
-                Platform::host(),
+                "there is no image for {platform} in it, only for {}",
                 there.join(", ")
             ))
         })?,
@@ -198,7 +214,7 @@ fn choose(bundle: &Bundle, members: &[Descriptor], depth: usize) -> Result<Descr
     let bytes = document(bundle, chosen)?;
     let index: Index = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::invalid(format!("blob {}: {error}", chosen.digest)))?;
-    choose(bundle, &index.manifests, depth + 1)
+    choose(bundle, &index.manifests, platform, depth + 1)
 }
 
 fn candidate(

@@ -8,11 +8,13 @@ use serde_json::json;
 
 use super::oci::path_of;
 use super::part::Part;
-use super::save::{Blob, Documents, SaveFormat, Saved};
-use crate::content::compress::GzipWriter;
+use super::save::{Blob, Documents, SaveFormat, SaveOptions, Saved};
+use crate::content::compress::{Compressor, Setting};
 use crate::content::stream::decoder;
 use crate::error::{Context, Failure};
-use crate::image::{Compression, Descriptor, Digest, Index, Manifest, Reference, media_type};
+use crate::image::{
+    Compression, Descriptor, DiffId, Digest, Index, Manifest, Platform, Reference, media_type,
+};
 use crate::store::Store;
 use crate::store::names::{StoredImage, with_name};
 
@@ -44,7 +46,12 @@ struct Outgoing {
 ///
 /// # Errors
 /// As [`super::save::save`].
-pub fn outline(store: &Store, specs: &[String], format: SaveFormat) -> Result<Outline, Failure> {
+pub fn outline(store: &Store, specs: &[String], options: &SaveOptions) -> Result<Outline, Failure> {
+    options.check()?;
+    let since = match &options.since {
+        Some(name) => store.find(name)?.config.rootfs.diff_ids,
+        None => Vec::new(),
+    };
     let mut outline = Outline {
         blobs: BTreeMap::new(),
         documents: BTreeMap::new(),
@@ -53,9 +60,9 @@ pub fn outline(store: &Store, specs: &[String], format: SaveFormat) -> Result<Ou
     let mut manifests = Vec::new();
     let mut items = Vec::new();
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for Outgoing { image, names } in outgoing(store, specs)? {
+    for Outgoing { image, names } in outgoing(store, specs, options)? {
         let what = || format!("save image {}", image.id);
-        let (descriptor, manifest) = outline.add(store, &image, format).context(what)?;
+        let (descriptor, manifest) = outline.add(store, &image, options, &since).context(what)?;
         manifests.extend(descriptors(&descriptor, &names));
         items.push(json!({
             "Config": path_of(&manifest.config.digest),
@@ -74,7 +81,7 @@ pub fn outline(store: &Store, specs: &[String], format: SaveFormat) -> Result<Ou
     };
     outline.document("index.json", &index)?;
     outline.document("oci-layout", &json!({"imageLayoutVersion": "1.0.0"}))?;
-    if format == SaveFormat::DockerArchive {
+    if options.format == SaveFormat::DockerArchive {
         outline.document("manifest.json", &items)?;
         outline.document("repositories", &repositories)?;
     }
@@ -83,7 +90,13 @@ pub fn outline(store: &Store, specs: &[String], format: SaveFormat) -> Result<Ou
 
 /// The images that `specs` name, each once. A name without a tag stands for all tags of its
 /// repository, as in `docker save`; an id brings no name along.
-fn outgoing(store: &Store, specs: &[String]) -> Result<Vec<Outgoing>, Failure> {
+fn outgoing(
+    store: &Store,
+    specs: &[String],
+    options: &SaveOptions,
+) -> Result<Vec<Outgoing>, Failure> {
+    let host = Platform::host();
+    let platform = options.platform.as_ref().unwrap_or(&host);
     let mut found: Vec<Outgoing> = Vec::new();
     for spec in specs {
         let mut add = |image: StoredImage, name: Option<Reference>| {
@@ -105,11 +118,11 @@ fn outgoing(store: &Store, specs: &[String]) -> Result<Vec<Outgoing>, Failure> {
         let name = Reference::parse(spec).ok();
         let bare = !spec.contains('@') && !spec.rsplit('/').next().unwrap_or(spec).contains(':');
         let tags = match &name {
-            Some(name) if bare => tags_of(store, name)?,
+            Some(name) if bare => tags_of(store, name, platform)?,
             _ => Vec::new(),
         };
         if tags.is_empty() {
-            let image = store.find(spec)?;
+            let image = store.find_for(spec, platform)?;
             let name = name.filter(|name| image.names.contains(name));
             add(image, name);
         }
@@ -117,13 +130,40 @@ fn outgoing(store: &Store, specs: &[String]) -> Result<Vec<Outgoing>, Failure> {
             add(image, Some(name));
         }
     }
+    if options.platform.is_some() {
+        for Outgoing { image, .. } in &found {
+            is_for(image, platform)?;
+        }
+    }
     Ok(found)
 }
 
+/// An image that is there for one platform only may not be for the one that is asked for.
+fn is_for(image: &StoredImage, platform: &Platform) -> Result<(), Failure> {
+    let own = Platform {
+        architecture: image.config.architecture.clone(),
+        os: image.config.os.clone(),
+        variant: image.config.variant.clone(),
+        ..Platform::default()
+    };
+    let variant = platform.variant.is_none() || platform.variant == own.variant;
+    match own.runs_on(platform) && variant {
+        true => Ok(()),
+        false => Err(Failure::not_found(format!(
+            "image {} is for {own}, not for {platform}",
+            image.id
+        ))),
+    }
+}
+
 /// All tags of `name`'s repository, sorted.
-fn tags_of(store: &Store, name: &Reference) -> Result<Vec<(StoredImage, Reference)>, Failure> {
+fn tags_of(
+    store: &Store,
+    name: &Reference,
+    platform: &Platform,
+) -> Result<Vec<(StoredImage, Reference)>, Failure> {
     let mut tags = Vec::new();
-    for image in store.images()? {
+    for image in store.images_for(platform)? {
         for other in &image.names {
             if other.familiar_name() == name.familiar_name() && other.tag().is_some() {
                 tags.push((image.clone(), other.clone()));
@@ -161,15 +201,21 @@ impl Outline {
         &mut self,
         store: &Store,
         image: &StoredImage,
-        format: SaveFormat,
+        options: &SaveOptions,
+        since: &[DiffId],
     ) -> Result<(Descriptor, Manifest), Failure> {
         let mut manifest = image.manifest_data.clone();
         self.stored(store, &manifest.config.digest)?;
         let mut changed = false;
-        for layer in &mut manifest.layers {
-            let zstd = Compression::from_media_type(&layer.media_type) == Some(Compression::Zstd);
-            if format == SaveFormat::DockerArchive && zstd {
-                *layer = self.as_gzip(store, layer)?;
+        let diff_ids = image.config.rootfs.diff_ids.iter().map(Some);
+        let diff_ids = diff_ids.chain(std::iter::repeat(None));
+        for (layer, diff_id) in manifest.layers.iter_mut().zip(diff_ids) {
+            if diff_id.is_some_and(|id| since.contains(id)) {
+                if !self.saved.left_out.contains(&layer.digest) {
+                    self.saved.left_out.push(layer.digest);
+                }
+            } else if let Some(setting) = rewrite(layer, options) {
+                *layer = self.compressed(store, layer, setting)?;
                 changed = true;
             } else {
                 self.stored(store, &layer.digest)?;
@@ -200,7 +246,12 @@ impl Outline {
     }
 
     /// Adds a layer compressed anew; its descriptor.
-    fn as_gzip(&mut self, store: &Store, layer: &Descriptor) -> Result<Descriptor, Failure> {
+    fn compressed(
+        &mut self,
+        store: &Store,
+        layer: &Descriptor,
+        setting: Setting,
+    ) -> Result<Descriptor, Failure> {
         let made = self
             .saved
             .rewritten
@@ -209,8 +260,8 @@ impl Outline {
         let digest = match made {
             Some((_, digest)) => *digest,
             None => {
-                let part =
-                    recompress(store, layer).context(|| format!("layer {}", layer.digest))?;
+                let part = recompress(store, layer, setting)
+                    .context(|| format!("layer {}", layer.digest))?;
                 let mut hash = crate::content::stream::HashingReader::new(part.reader());
                 std::io::copy(&mut hash, &mut std::io::sink())?;
                 let (digest, _) = hash.finish();
@@ -219,23 +270,37 @@ impl Outline {
                 digest
             }
         };
-        let kind = match layer.media_type.starts_with("application/vnd.docker.") {
-            true => media_type::DOCKER_LAYER_GZIP,
-            false => media_type::OCI_LAYER_GZIP,
+        let docker = layer.media_type.starts_with("application/vnd.docker.");
+        let kind = match setting.compression() {
+            Compression::Gzip if docker => media_type::DOCKER_LAYER_GZIP,
+            Compression::None if docker => media_type::DOCKER_LAYER_TAR,
+            other => other.oci_layer(),
         };
         let size = self.blobs.get(&digest).map_or(0, Blob::size);
         Ok(Descriptor::new(kind, digest, size))
     }
 }
 
-/// A layer's tar, compressed with gzip, in an unnamed file.
-fn recompress(store: &Store, layer: &Descriptor) -> Result<Part, Failure> {
+/// How a layer is to be compressed anew; `None` when it goes out as it is.
+fn rewrite(layer: &Descriptor, options: &SaveOptions) -> Option<Setting> {
+    let now = Compression::from_media_type(&layer.media_type);
+    match options.compression {
+        Some(setting) if setting.has_level() || now != Some(setting.compression()) => Some(setting),
+        None if options.format == SaveFormat::DockerArchive && now == Some(Compression::Zstd) => {
+            Some(Compression::Gzip.into())
+        }
+        _ => None,
+    }
+}
+
+/// A layer's tar, compressed anew, in an unnamed file.
+fn recompress(store: &Store, layer: &Descriptor, setting: Setting) -> Result<Part, Failure> {
     let blob = store.open_blob(&layer.digest)?;
     let (_, mut tar) = decoder(Box::new(blob))?;
     let file = tempfile::tempfile_in(store.tmp_dir())?;
-    let mut gzip = GzipWriter::new(file);
-    std::io::copy(&mut tar, &mut gzip)?;
-    let mut file = gzip.finish()?;
+    let mut out = Compressor::new(file, setting)?;
+    std::io::copy(&mut tar, &mut out)?;
+    let mut file = out.finish()?;
     file.flush()?;
     let size = file.metadata()?.len();
     Ok(Part::new(Arc::new(file), 0, size))

@@ -16,8 +16,9 @@ use super::outline::{Outline, outline};
 use super::part::Part;
 use super::pipe::{Fan, Pool};
 use super::progress::Progress;
+use crate::content::compress::Setting;
 use crate::error::{Context, Failure};
-use crate::image::Digest;
+use crate::image::{Compression, Digest, Platform};
 use crate::stat::Timespec;
 use crate::store::Store;
 use crate::tar::writer::TarWriter;
@@ -35,11 +36,73 @@ pub enum SaveFormat {
     OciDir,
 }
 
+/// How to save.
+///
+/// ```
+/// use stratafs::archive::{SaveFormat, SaveOptions};
+/// use stratafs::image::Compression;
+///
+/// let options = SaveOptions {
+///     format: SaveFormat::OciArchive,
+///     compression: Some(Compression::Zstd.into()),
+///     ..SaveOptions::default()
+/// };
+/// assert!(options.check().is_ok());
+/// let docker = SaveOptions { format: SaveFormat::DockerArchive, ..options };
+/// assert!(docker.check().is_err());
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct SaveOptions {
+    /// What to write.
+    pub format: SaveFormat,
+    /// How layers are compressed; as they are in the store without.
+    pub compression: Option<Setting>,
+    /// Which of the images that are there for several platforms; this machine's by default.
+    pub platform: Option<Platform>,
+    /// An image whose layers are left out: whoever loads the archive has them.
+    pub since: Option<String>,
+}
+
+impl SaveOptions {
+    /// Whether all of them go together.
+    ///
+    /// # Errors
+    /// `Usage`
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.format != SaveFormat::DockerArchive {
+            return Ok(());
+        }
+        let zstd = |s: Setting| s.compression() == Compression::Zstd;
+        if self.compression.is_some_and(zstd) {
+            return Err(Failure::usage(
+                "a docker-archive has no zstd: use another compression, or --format oci-archive",
+            ));
+        }
+        match self.since {
+            Some(_) => Err(Failure::usage(
+                "docker load wants every layer: use --since with --format oci-archive or oci-dir",
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<SaveFormat> for SaveOptions {
+    fn from(format: SaveFormat) -> Self {
+        Self {
+            format,
+            ..Self::default()
+        }
+    }
+}
+
 /// What there is to say of a save that went well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Saved {
     /// Layers that were rewritten as gzip: the digest in the store, the digest in the archive.
     pub rewritten: Vec<(Digest, Digest)>,
+    /// Layers that were left out.
+    pub left_out: Vec<Digest>,
 }
 
 /// A blob on its way out.
@@ -70,11 +133,11 @@ impl Blob {
 pub fn save(
     store: &Store,
     images: &[String],
-    format: SaveFormat,
+    options: &SaveOptions,
     out: &mut dyn Write,
     progress: &dyn Progress,
 ) -> Result<Saved, Failure> {
-    let outline = outline(store, images, format)?;
+    let outline = outline(store, images, options)?;
     progress.begin("Saving", Some(outline.size()));
     let written = write_tar(&outline, out, progress);
     progress.end();
@@ -89,18 +152,28 @@ pub fn save(
 pub fn save_file(
     store: &Store,
     images: &[String],
-    format: SaveFormat,
+    options: &SaveOptions,
     path: &Path,
     progress: &dyn Progress,
 ) -> Result<Saved, Failure> {
+    write_file(path, |out| save(store, images, options, out, progress))
+}
+
+/// Writes a file, which is complete or not there; a device or a pipe is written to, not replaced.
+///
+/// # Errors
+/// What `write` reports; `Usage` for a directory; `System`.
+pub fn write_file<T>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let shown = || format!("write {}", path.display());
-    // A device or a pipe is written to, not replaced.
     if path
         .metadata()
         .is_ok_and(|meta| !meta.is_file() && !meta.is_dir())
     {
         let mut file = File::options().write(true).open(path).context(shown)?;
-        return save(store, images, format, &mut file, progress);
+        return write(&mut file);
     }
     if path.is_dir() {
         return Err(Failure::usage(format!("{} is a directory", path.display())));
@@ -109,16 +182,19 @@ pub fn save_file(
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new()
+    let file = tempfile::Builder::new()
         .prefix(".save-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .tempfile_in(dir)
         .context(shown)?;
-    let saved = save(store, images, format, &mut file, progress)?;
-    file.persist(path)
+    let mut out = std::io::BufWriter::with_capacity(256 * 1024, file);
+    let done = write(&mut out)?;
+    let file = out.into_inner().map_err(|e| Failure::from(e.into_error()));
+    file.context(shown)?
+        .persist(path)
         .map_err(|error| Failure::from(error.error))
         .context(shown)?;
-    Ok(saved)
+    Ok(done)
 }
 
 /// Writes an OCI layout of `images` into the directory `dir`, which is made, or is empty.
@@ -128,10 +204,15 @@ pub fn save_file(
 pub fn save_dir(
     store: &Store,
     images: &[String],
+    options: &SaveOptions,
     dir: &Path,
     progress: &dyn Progress,
 ) -> Result<Saved, Failure> {
-    let outline = outline(store, images, SaveFormat::OciDir)?;
+    let options = SaveOptions {
+        format: SaveFormat::OciDir,
+        ..options.clone()
+    };
+    let outline = outline(store, images, &options)?;
     let shown = || format!("write {}", dir.display());
     let made = !dir.exists();
     std::fs::create_dir_all(dir).context(shown)?;

@@ -64,7 +64,12 @@ fn way(store: &Store, layer: &CandidateLayer) -> Result<Way, Failure> {
             let file = store.open_blob(&blob.digest)?;
             Part::new(Arc::new(file), 0, blob.size)
         }
-        _ => return Err(Failure::invalid(format!("{}: it is missing", layer.what))),
+        _ => {
+            return Err(Failure::invalid(format!(
+                "{}: it is missing; an archive saved with --since needs its base loaded first",
+                layer.what
+            )));
+        }
     };
     Ok(Way::Read(Reading {
         key: key_of(layer),

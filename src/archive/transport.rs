@@ -183,7 +183,7 @@ fn unsupported(transport: &str) -> Failure {
 }
 
 /// Refuses a compression that strata can't read, by its name.
-fn refuse_foreign(start: &[u8]) -> Result<(), Failure> {
+pub(super) fn refuse_foreign(start: &[u8]) -> Result<(), Failure> {
     let known: [(&[u8], &str); 4] = [
         (b"\xfd7zXZ\0", "xz"),
         (b"BZh", "bzip2"),

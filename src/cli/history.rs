@@ -4,15 +4,20 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::containers::seconds_since;
-use super::format::{Format, age, ellipsis, show, size};
+use super::format::{Column, Format, Listing, age, ellipsis, size};
+use super::ps::seconds_since;
 use super::{Context, print, print_line};
 use crate::error::Failure;
-use crate::image::history::{HistoryRow, rows};
+use crate::store::history::HistoryEntry;
 
 /// Show how an image came about, the newest step first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  strata history --no-trunc nginx")]
+#[command(
+    after_help = "Examples:\n  strata history nginx\n  strata history --no-trunc nginx\n  \
+    strata history -H=false --format 'table {{.CreatedAt}}\\t{{.Size}}\\t{{.Layer}}' nginx\n\n\
+    Members for --format: .ID .CreatedSince .CreatedAt .CreatedBy .Size .Comment (Docker's), and \
+    .Layer (the diffID of the layer that the step made; empty for a step that made none)."
+)]
 pub struct Args {
     /// Only ids.
     #[arg(short, long)]
@@ -27,7 +32,7 @@ pub struct Args {
     #[arg(long)]
     no_trunc: bool,
 
-    /// How to show it.
+    /// How to show it: table, json, a Go template, or "table TEMPLATE".
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 
@@ -35,25 +40,24 @@ pub struct Args {
     image: String,
 }
 
+const OTHERS: [Column; 3] = [
+    ("CREATED", "CreatedSince"),
+    ("CREATED AT", "CreatedAt"),
+    ("LAYER", "Layer"),
+];
+
 impl Args {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let format = Format::of(self.format.as_deref())?;
         let image = context.store.find(&self.image)?;
-        let id = if self.no_trunc {
-            image.id.to_string()
-        } else {
-            image.id.short()
-        };
-        let ids = std::iter::once(id.as_str()).chain(std::iter::repeat("<missing>"));
-        let mut shown = Vec::new();
-        for (row, id) in rows(&image.config).iter().zip(ids) {
-            shown.push(self.row(context, row, id)?);
-        }
+        let entries = context.store.history(&image)?;
         if self.quiet {
-            for row in &shown {
-                print_line(row.get("ID").and_then(Value::as_str).unwrap_or_default())?;
+            for entry in &entries {
+                print_line(self.id(entry))?;
             }
             return Ok(ExitCode::SUCCESS);
         }
+        let rows: Vec<_> = entries.iter().map(|entry| self.row(entry)).collect();
         let created = if self.human {
             ("CREATED", "CreatedSince")
         } else {
@@ -66,30 +70,34 @@ impl Args {
             ("SIZE", "Size"),
             ("COMMENT", "Comment"),
         ];
-        print(&show(
-            &Format::of(self.format.as_deref())?,
-            &columns,
-            &shown,
-        )?)?;
+        let listing = Listing {
+            columns: &columns,
+            others: &OTHERS,
+        };
+        print(&listing.show(&format, &rows)?)?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn row(&self, context: &Context, row: &HistoryRow<'_>, id: &str) -> Result<Value, Failure> {
-        let bytes = match &row.layer {
-            Some(layer) => context
-                .store
-                .layer(layer)?
-                .map_or(0, |info| info.content_size),
-            None => 0,
-        };
-        let by = row.created_by.replace(['\t', '\n'], " ");
-        Ok(json!({
-            "Comment": row.comment,
-            "CreatedAt": row.created.unwrap_or("N/A"),
+    fn id(&self, entry: &HistoryEntry) -> String {
+        match (entry.image, self.no_trunc) {
+            (None, _) => "<missing>".into(),
+            (Some(id), true) => id.to_string(),
+            (Some(id), false) => id.short(),
+        }
+    }
+
+    fn row(&self, entry: &HistoryEntry) -> Value {
+        let by = entry.created_by.replace(['\t', '\n'], " ");
+        let created = entry.created.as_deref();
+        let since = created.map_or_else(|| "N/A".to_owned(), |c| age(seconds_since(c)));
+        json!({
+            "Comment": entry.comment,
+            "CreatedAt": created.unwrap_or("N/A"),
             "CreatedBy": if self.no_trunc { by } else { ellipsis(&by, 45) },
-            "CreatedSince": row.created.map_or_else(|| "N/A".to_owned(), |c| age(seconds_since(c))),
-            "ID": id,
-            "Size": if self.human { size(bytes) } else { bytes.to_string() },
-        }))
+            "CreatedSince": since,
+            "ID": self.id(entry),
+            "Layer": entry.layer.map_or_else(String::new, |layer| layer.to_string()),
+            "Size": if self.human { size(entry.size) } else { entry.size.to_string() },
+        })
     }
 }

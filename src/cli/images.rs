@@ -1,21 +1,38 @@
-//! `strata images`, `strata tag`, `strata rmi`
+//! `strata images`
 
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::containers::seconds_since;
-use super::format::{Format, age, show, size};
-use super::{Context, each, print, print_line};
+use super::format::{Column, Format, Listing, age, exact_size, go_time, size};
+use super::ps::seconds_since;
+use super::{Context, print, print_line};
 use crate::error::Failure;
-use crate::image::Reference;
+use crate::image::{Digest, Reference};
 use crate::store::Store;
-use crate::store::names::{Removed, StoredImage};
+use crate::store::images::{ImageFilters, Intermediate, ListedImage};
+use crate::store::names::StoredImage;
+use crate::store::usage::ImageUsage;
 
 /// List images, the newest first.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  strata images\n  strata images --format json nginx")]
+#[command(
+    after_help = "Examples:\n  strata images\n  strata images nginx\n  strata images 'nginx:1.*'\n  \
+    strata images -q -f dangling=true\n  \
+    strata images --format '{{.Repository}}:{{.Tag}} {{.Size}}'\n  \
+    strata images --format 'table {{.ID}}\\t{{.Size}}\\t{{.DownloadSize}}\\t{{.DiskUnique}}'\n\n\
+    Filters: dangling=true|false, reference=PATTERN, before=IMAGE, since=IMAGE, until=TIME, \
+    label=KEY[=VALUE], label!=KEY[=VALUE].\n\n\
+    Members for --format: .Repository .Tag .Digest .ID .CreatedSince .CreatedAt .Size \
+    .VirtualSize .SharedSize .UniqueSize .Containers (Docker's), and .DownloadSize (its blobs), \
+    .DiskSize .DiskShared .DiskUnique (blocks that the store has of it)."
+)]
 pub struct Args {
+    /// Images without a name too that are there only for others made from them.
+    #[arg(short, long)]
+    all: bool,
+
     /// Only ids.
     #[arg(short, long)]
     quiet: bool,
@@ -28,66 +45,75 @@ pub struct Args {
     #[arg(long)]
     digests: bool,
 
-    /// How to show them.
+    /// Only those that fit: dangling=, reference=, before=, since=, until=, label= or label!=.
+    #[arg(short, long = "filter", value_name = "FILTER")]
+    filters: Vec<String>,
+
+    /// How to show them: table, json, a Go template, or "table TEMPLATE".
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
 
-    /// Only images of this name.
+    /// Only images of this name; * and ? stand for any characters, and any one.
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
 }
 
-/// Bytes in an image's files, counted layer by layer, as Docker counts them. A layer that has not
-/// been read yet counts with what its blob takes.
-pub(super) fn image_size(store: &Store, image: &StoredImage) -> Result<u64, Failure> {
-    let mut total = 0_u64;
-    let blobs = image
-        .manifest_data
-        .layers
-        .iter()
-        .map(|l| l.size)
-        .chain(std::iter::repeat(0));
-    for (layer, blob) in image.config.rootfs.diff_ids.iter().zip(blobs) {
-        let size = store.layer(layer)?.map_or(blob, |info| info.content_size);
-        total = total.saturating_add(size);
-    }
-    Ok(total)
-}
+const OTHERS: [Column; 10] = [
+    ("DIGEST", "Digest"),
+    ("CREATED AT", "CreatedAt"),
+    ("VIRTUAL SIZE", "VirtualSize"),
+    ("SHARED SIZE", "SharedSize"),
+    ("UNIQUE SIZE", "UniqueSize"),
+    ("CONTAINERS", "Containers"),
+    ("DOWNLOAD", "DownloadSize"),
+    ("ON DISK", "DiskSize"),
+    ("SHARED ON DISK", "DiskShared"),
+    ("UNIQUE ON DISK", "DiskUnique"),
+];
+
+/// Members of a row that are found out by looking at the whole store.
+const COSTLY: [&str; 7] = [
+    "SharedSize",
+    "UniqueSize",
+    "Containers",
+    "DownloadSize",
+    "DiskSize",
+    "DiskShared",
+    "DiskUnique",
+];
 
 impl Args {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let wanted = self.name.as_deref().map(Reference::parse).transpose()?;
-        let tagged = self
-            .name
-            .as_deref()
-            .is_some_and(|n| n.rsplit('/').next().is_some_and(|last| last.contains(':')));
-        let fits = |name: Option<&Reference>| match (&wanted, name) {
-            (None, _) => true,
-            (Some(wanted), Some(name)) => {
-                name.name() == wanted.name() && (!tagged || name.tag() == wanted.tag())
-            }
-            (Some(_), None) => false,
-        };
-        let mut images = context.store.images()?;
-        images.sort_by_key(|i| seconds_since(i.config.created.as_deref().unwrap_or_default()));
-        let mut rows = Vec::new();
-        for image in &images {
-            let names: Vec<_> = image
-                .names
-                .iter()
-                .map(Some)
-                .chain(image.names.is_empty().then_some(None))
-                .collect();
-            for name in names.into_iter().filter(|n| fits(*n)) {
-                rows.push(self.row(context, image, name)?);
-            }
+        let format = Format::of(self.format.as_deref())?;
+        let mut filters = ImageFilters::parse(&self.filters)?;
+        if let Some(name) = &self.name {
+            filters.add_reference(name)?;
         }
+        let intermediate = if self.all {
+            Intermediate::Shown
+        } else {
+            Intermediate::Hidden
+        };
+        let store = &context.store;
+        let images = store.list_images(&filters, intermediate)?;
         if self.quiet {
-            rows.dedup();
-            for row in &rows {
-                print_line(row.get("ID").and_then(Value::as_str).unwrap_or_default())?;
-            }
+            let mut ids: Vec<_> = images.iter().map(|row| self.id(&row.image)).collect();
+            ids.dedup();
+            ids.iter().try_for_each(print_line)?;
             return Ok(ExitCode::SUCCESS);
+        }
+        let usage: HashMap<Digest, ImageUsage> =
+            if COSTLY.iter().any(|member| format.mentions(member)) {
+                let all = store.disk_usage()?.images;
+                all.into_iter()
+                    .map(|usage| (usage.manifest, usage))
+                    .collect()
+            } else {
+                HashMap::new()
+            };
+        let mut rows = Vec::new();
+        for listed in &images {
+            rows.push(self.row(store, listed, usage.get(&listed.image.manifest))?);
         }
         let mut columns = vec![("REPOSITORY", "Repository"), ("TAG", "Tag")];
         if self.digests {
@@ -98,82 +124,52 @@ impl Args {
             ("CREATED", "CreatedSince"),
             ("SIZE", "Size"),
         ]);
-        print(&show(
-            &Format::of(self.format.as_deref())?,
-            &columns,
-            &rows,
-        )?)?;
+        let listing = Listing {
+            columns: &columns,
+            others: &OTHERS,
+        };
+        print(&listing.show(&format, &rows)?)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn id(&self, image: &StoredImage) -> String {
+        if self.no_trunc {
+            image.id.to_string()
+        } else {
+            image.id.short()
+        }
     }
 
     fn row(
         &self,
-        context: &Context,
-        image: &StoredImage,
-        name: Option<&Reference>,
+        store: &Store,
+        listed: &ListedImage,
+        usage: Option<&ImageUsage>,
     ) -> Result<Value, Failure> {
+        let ListedImage { image, name } = listed;
         let none = || "<none>".to_owned();
+        let name = name.as_ref();
         let created = image.config.created.as_deref();
+        let bytes = store.image_size(image)?;
+        let used = |of: fn(&ImageUsage) -> u64| {
+            usage.map_or_else(|| "N/A".to_owned(), |usage| exact_size(of(usage)))
+        };
         Ok(json!({
-            "CreatedAt": created.unwrap_or("N/A"),
+            "Containers": usage.map_or_else(|| "N/A".to_owned(), |u| u.containers.to_string()),
+            "CreatedAt": created.map_or_else(|| "N/A".to_owned(), go_time),
             "CreatedSince": created.map_or_else(|| "N/A".to_owned(), |c| age(seconds_since(c))),
             "Digest": image.manifest.to_string(),
-            "ID": if self.no_trunc { image.id.to_string() } else { image.id.short() },
+            "DiskShared": used(|u| u.disk_shared),
+            "DiskSize": used(|u| u.disk),
+            "DiskUnique": used(|u| u.disk_unique),
+            "DownloadSize": used(|u| u.download),
+            "ID": self.id(image),
             "Repository": name.map_or_else(none, Reference::familiar_name),
-            "Size": size(image_size(&context.store, image)?),
+            "SharedSize": used(|u| u.shared),
+            "Size": size(bytes),
             "Tag": name.and_then(Reference::tag).map_or_else(none, str::to_owned),
-        }))
-    }
-}
-
-/// Give an image one more name.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  strata tag nginx localhost/mine:1")]
-pub struct TagArgs {
-    /// The image, by name or id.
-    image: String,
-
-    /// The new name.
-    #[arg(value_name = "NAME[:TAG]")]
-    name: String,
-}
-
-impl TagArgs {
-    pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let name = Reference::parse(&self.name).map_err(|e| {
-            e.context(format!(
-                "Error parsing reference: \"{}\" is not a valid repository/tag",
-                self.name.escape_debug()
-            ))
-        })?;
-        context.store.tag(&self.image, &name)?;
-        Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Remove names, and images that have lost their last one.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  strata rmi nginx:old")]
-pub struct RmiArgs {
-    /// Remove all of an image's names, also when a container uses it.
-    #[arg(short, long)]
-    force: bool,
-
-    /// The images, by name or id.
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
-}
-
-impl RmiArgs {
-    pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        Ok(each(&self.images, |name| {
-            for removed in context.store.remove_image(name, self.force)? {
-                match removed {
-                    Removed::Untagged(name) => print_line(format_args!("Untagged: {name}"))?,
-                    Removed::Deleted(digest) => print_line(format_args!("Deleted: {digest}"))?,
-                }
-            }
-            Ok(())
+            "UniqueSize": used(|u| u.unique),
+            "VirtualSize": exact_size(bytes),
         }))
     }
 }

@@ -2,74 +2,169 @@
 
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::format::Format;
-use super::images::image_size;
 use super::{Context, complain, print};
 use crate::error::{Failure, FailureKind};
-use crate::store::containers::Container;
-use crate::store::names::StoredImage;
+use crate::store::Store;
+use crate::store::describe::Sizes;
 
 /// Show all that is known of images and containers, as JSON.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  strata inspect nginx web")]
+#[command(
+    after_help = "Examples:\n  strata inspect nginx web\n  strata inspect -s --type container web\n  \
+    strata inspect --format '{{.Config.Cmd}} {{json .Config.Labels}}' nginx\n  \
+    strata inspect --format '{{range .Config.Env}}{{println .}}{{end}}' nginx\n\n\
+    Exit status: 64 for a template that can't be parsed."
+)]
 pub struct Args {
-    /// table is indented JSON in a list, json one object a line.
+    /// Show this of each: a Go template, or json for an object a line.
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
+
+    /// Only look for one kind.
+    #[arg(long = "type", value_enum, value_name = "KIND")]
+    kind: Option<Kind>,
+
+    /// Show how large a container's changes are.
+    #[arg(short, long)]
+    size: bool,
 
     /// Images and containers, by name or id.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
 }
 
+/// Show all that is known of images, as JSON.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  strata image inspect --format '{{.Id}}' nginx")]
+pub struct ImageArgs {
+    /// Show this of each: a Go template, or json for an object a line.
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+
+    /// Images, by name or id.
+    #[arg(required = true, value_name = "IMAGE")]
+    names: Vec<String>,
+}
+
+/// Show all that is known of containers, as JSON.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  strata container inspect --format '{{.State.Status}}' web")]
+pub struct ContainerArgs {
+    /// Show this of each: a Go template, or json for an object a line.
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<String>,
+
+    /// Show how large their changes are.
+    #[arg(short, long)]
+    size: bool,
+
+    /// Containers, by name or id.
+    #[arg(required = true, value_name = "CONTAINER")]
+    names: Vec<String>,
+}
+
+impl ContainerArgs {
+    pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let args = Args {
+            format: self.format,
+            kind: Some(Kind::Container),
+            size: self.size,
+            names: self.names,
+        };
+        args.run(context)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    /// Images.
+    Image,
+    /// Containers.
+    Container,
+}
+
+/// Docker's status for a template that can't be parsed.
+const BAD_TEMPLATE: u8 = 64;
+
+impl ImageArgs {
+    pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let args = Args {
+            format: self.format,
+            kind: Some(Kind::Image),
+            size: false,
+            names: self.names,
+        };
+        args.run(context)
+    }
+}
+
 impl Args {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let format = Format::of(self.format.as_deref())?;
-        let mut found = Vec::new();
-        let mut code = ExitCode::SUCCESS;
+        let format = match Format::of(self.format.as_deref()) {
+            Ok(format) => format,
+            Err(failure) => {
+                complain(&failure);
+                return Ok(ExitCode::from(BAD_TEMPLATE));
+            }
+        };
+        let (mut found, mut failures) = (Vec::new(), Vec::new());
         for name in &self.names {
-            match self.look_up(context, name) {
+            match self.look_up(&context.store, name) {
                 Ok(value) => found.push(value),
-                Err(failure) => {
-                    complain(&failure);
-                    code = ExitCode::FAILURE;
+                Err(failure) => failures.push(failure),
+            }
+        }
+        match &format {
+            Format::Table => print(&indented(&Value::Array(found))?)?,
+            Format::Json => found
+                .iter()
+                .try_for_each(|value| print(&format!("{value}\n")))?,
+            Format::Columns(template) | Format::Lines(template) => {
+                for value in &found {
+                    match template.render(value) {
+                        Ok(text) => print(&format!("{text}\n"))?,
+                        Err(failure) => failures.push(failure),
+                    }
                 }
             }
         }
-        let text = match &format {
-            Format::Json => {
-                let lines: Vec<_> = found.iter().map(|v| format!("{v}\n")).collect();
-                lines.concat()
-            }
-            Format::Table => indented(&Value::Array(found))?,
-            Format::Columns(template) | Format::Lines(template) => {
-                let lines = found.iter().map(|v| Ok(template.render(v)? + "\n"));
-                lines.collect::<Result<String, Failure>>()?
-            }
-        };
-        print(&text)?;
-        Ok(code)
+        failures.iter().for_each(complain);
+        Ok(if failures.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 
-    fn look_up(&self, context: &Context, name: &str) -> Result<Value, Failure> {
-        if let Ok(container) = context.store.container(name) {
-            return describe_container(context, &container);
+    fn look_up(&self, store: &Store, name: &str) -> Result<Value, Failure> {
+        if self.kind != Some(Kind::Image) {
+            let sizes = if self.size { Sizes::Yes } else { Sizes::No };
+            match store.container(name) {
+                Ok(container) => return value(&store.describe_container(&container, sizes)?),
+                Err(e) if self.kind == Some(Kind::Container) => return Err(e),
+                Err(e) if e.kind() == FailureKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
         }
-        match context.store.find(name) {
-            Ok(image) => describe_image(context, &image),
-            Err(e) if e.kind() == FailureKind::NotFound => Err(Failure::not_found(format!(
-                "Error: No such object: {}",
-                name.escape_debug()
-            ))),
+        match store.find(name) {
+            Ok(image) => value(&store.describe_image(&image)?),
+            Err(e) if e.kind() == FailureKind::NotFound && self.kind.is_none() => Err(
+                Failure::not_found(format!("No such object: {}", name.escape_debug())),
+            ),
             Err(e) => Err(e),
         }
     }
 }
 
+fn value(data: &impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(data).map_err(|e| Failure::system(e.to_string()))
+}
+
 /// JSON with four spaces, as Docker indents it.
-fn indented(value: &Value) -> Result<String, Failure> {
+pub(super) fn indented(value: &Value) -> Result<String, Failure> {
     let mut out = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
@@ -77,72 +172,4 @@ fn indented(value: &Value) -> Result<String, Failure> {
         .map_err(|e| Failure::system(e.to_string()))?;
     out.push(b'\n');
     String::from_utf8(out).map_err(|e| Failure::system(e.to_string()))
-}
-
-fn describe_image(context: &Context, image: &StoredImage) -> Result<Value, Failure> {
-    let config = &image.config;
-    let tags: Vec<_> = image
-        .names
-        .iter()
-        .filter(|n| n.tag().is_some())
-        .map(|n| n.familiar())
-        .collect();
-    let digests: Vec<_> = image
-        .names
-        .iter()
-        .map(|n| format!("{}@{}", n.familiar_name(), image.manifest))
-        .collect();
-    let comment = config
-        .history
-        .last()
-        .and_then(|h| h.comment.as_deref())
-        .unwrap_or_default();
-    let blobs: u64 = image.manifest_data.layers.iter().map(|l| l.size).sum();
-    Ok(json!({
-        "Id": image.id,
-        "RepoTags": tags,
-        "RepoDigests": digests,
-        "Comment": comment,
-        "Created": config.created,
-        "Author": config.author.as_deref().unwrap_or_default(),
-        "Config": config.config,
-        "Architecture": config.architecture,
-        "Variant": config.variant,
-        "Os": config.os,
-        "Size": image_size(&context.store, image)?,
-        "CompressedSize": blobs,
-        "Digest": image.manifest,
-        "RootFS": {"Type": config.rootfs.kind, "Layers": config.rootfs.diff_ids},
-        "History": config.history,
-    }))
-}
-
-fn describe_container(context: &Context, container: &Container) -> Result<Value, Failure> {
-    let store = &context.store;
-    let mounted = container.mounted_at(store)?;
-    Ok(json!({
-        "Id": container.id,
-        "Created": container.created,
-        "Name": format!("/{}", container.name),
-        "Image": container.image_id,
-        "ImageName": container.image_name,
-        "State": {
-            "Status": if mounted.is_some() { "running" } else { "created" },
-            "Running": mounted.is_some(),
-            "Pid": mounted.as_ref().map_or(0, |m| m.pid),
-            "StartedAt": mounted.as_ref().map(|m| &m.since),
-        },
-        "Mountpoint": mounted.as_ref().map(|m| &m.mountpoint),
-        "GraphDriver": {
-            "Name": "strata",
-            "Data": {
-                "Chain": container.chain,
-                "UpperDir": container.upper(store),
-                "WorkDir": container.work(store),
-                "MergedDir": mounted.as_ref().map(|m| &m.mountpoint),
-            },
-        },
-        "LogPath": container.dir(store).join("log"),
-        "AutoRemove": container.remove,
-    }))
 }

@@ -7,6 +7,7 @@ use super::{Context, print_line, progress};
 use crate::archive::load::{LoadOptions, load};
 use crate::archive::transport::Source;
 use crate::error::Failure;
+use crate::image::Platform;
 
 /// Load images that docker, podman, skopeo or buildah saved.
 ///
@@ -21,6 +22,10 @@ pub struct Args {
     /// Read this archive or layout directory; - is standard input.
     #[arg(short, long, value_name = "FILE", conflicts_with = "source")]
     input: Option<PathBuf>,
+
+    /// Of images that are there for several platforms, those for this one.
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<String>,
 
     /// Say only what was loaded.
     #[arg(short, long)]
@@ -45,7 +50,10 @@ impl Args {
         let loaded = load(
             &context.store,
             &source,
-            &LoadOptions::default(),
+            &LoadOptions {
+                platform: self.platform.as_deref().map(Platform::parse).transpose()?,
+                ..LoadOptions::default()
+            },
             bars.as_ref(),
         )?;
         drop(bars);

@@ -2,10 +2,14 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use super::look::{NAMES_HELP, Names, open};
-use super::{Context, complain};
+use serde_json::{Map, Value};
+
+use super::format::{Format, show};
+use super::look::{NAMES_HELP, Names, bytes_into, open};
+use super::{Context, complain, print};
 use crate::error::Failure;
 use crate::inspect::path::Last;
 use crate::stat::FileType;
@@ -20,6 +24,10 @@ pub struct Args {
     #[arg(short = 'f', long)]
     canonicalize: bool,
 
+    /// json, or a template for each link.
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+
     /// The links.
     #[arg(required = true, value_name = "IMAGE:PATH")]
     names: Vec<OsString>,
@@ -28,14 +36,10 @@ pub struct Args {
 impl Args {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let mut code = ExitCode::SUCCESS;
-        let names = Names::of_stdout();
+        let format = Format::of(self.format.as_deref())?;
         for name in &self.names {
             match self.one(context, name) {
-                Ok(Some(path)) => {
-                    let mut line = names.show(&path);
-                    line.push(b'\n');
-                    std::io::stdout().lock().write_all(&line)?;
-                }
+                Ok(Some(path)) => put(&format, name, &path)?,
                 // As readlink(1): no link is no answer.
                 Ok(None) => code = ExitCode::FAILURE,
                 Err(failure) => {
@@ -60,4 +64,20 @@ impl Args {
             _ => Ok(None),
         }
     }
+}
+
+fn put(format: &Format, name: &OsString, target: &[u8]) -> Result<(), Failure> {
+    if matches!(format, Format::Table) {
+        let mut line = Names::of_stdout().show(target);
+        line.push(b'\n');
+        return Ok(std::io::stdout().lock().write_all(&line)?);
+    }
+    let mut row = Map::new();
+    bytes_into(&mut row, "Name", name.as_bytes());
+    bytes_into(&mut row, "Target", target);
+    print(&show(
+        format,
+        &[("TARGET", "Target")],
+        &[Value::Object(row)],
+    )?)
 }

@@ -38,6 +38,9 @@ pub struct Args {
     names: Vec<OsString>,
 }
 
+/// So many names of a file are shown.
+const NAMES_SHOWN: usize = 10;
+
 /// A file that was found.
 struct Found<'a> {
     image: &'a Image,
@@ -168,10 +171,13 @@ impl Found<'_> {
         }
         let paths = self.tree.paths_of(&self.object)?;
         if paths.len() > 1 {
-            for path in paths {
+            for path in paths.iter().take(NAMES_SHOWN) {
                 out.extend_from_slice(b"  Name: ");
-                out.extend(names.show(&path));
+                out.extend(names.show(path));
                 out.push(b'\n');
+            }
+            if let Some(more) = paths.len().checked_sub(NAMES_SHOWN).filter(|n| *n > 0) {
+                writeln!(out, "  Name: and {more} more")?;
             }
         }
         if let Some((number, _)) = self.tree.origin(&self.object)?

@@ -35,14 +35,60 @@ pub struct Change {
     pub links_only: bool,
 }
 
-/// The difference of `merged` to `base`, sorted by path, parents first, each path once.
+/// What a merged tree is compared to.
+#[derive(Clone)]
+pub enum Base {
+    /// Nothing: all of it is new.
+    Nothing,
+    /// The same lowers, without the upper.
+    Lowers(Arc<Union>),
+    /// The lowest of the lowers.
+    Lowest(Arc<Union>),
+}
+
+/// The difference of `merged` to the same lowers without an upper, sorted by path, parents first,
+/// each path once.
 ///
 /// # Errors
 /// `System` when a layer can't be read.
 pub fn changes(base: &Union, merged: &Union) -> Result<Vec<Change>, Failure> {
+    compare(base, merged, true)
+}
+
+/// As [`changes`], to any base.
+///
+/// # Errors
+/// As [`changes`].
+pub fn changes_to(base: &Base, merged: &Union) -> Result<Vec<Change>, Failure> {
+    match base {
+        Base::Lowers(base) => compare(base, merged, true),
+        Base::Lowest(base) => compare(base, merged, false),
+        Base::Nothing => everything(merged),
+    }
+}
+
+fn everything(merged: &Union) -> Result<Vec<Change>, Failure> {
+    let mut walk = Walk {
+        base: merged,
+        merged,
+        same_lowers: false,
+        changes: Vec::new(),
+    };
+    let root = merged.root();
+    let found = Found {
+        stat: merged.getattr(&root)?,
+        node: Arc::clone(&root),
+    };
+    walk.push(Vec::new(), ChangeKind::Modified, Some(found));
+    walk.directory(&[], None, &root)?;
+    Ok(walk.changes)
+}
+
+fn compare(base: &Union, merged: &Union, same_lowers: bool) -> Result<Vec<Change>, Failure> {
     let mut walk = Walk {
         base,
         merged,
+        same_lowers,
         changes: Vec::new(),
     };
     let (old, new) = (base.root(), merged.root());
@@ -61,6 +107,8 @@ pub fn changes(base: &Union, merged: &Union) -> Result<Vec<Change>, Failure> {
 struct Walk<'u> {
     base: &'u Union,
     merged: &'u Union,
+    /// Whether only the upper is between the two trees.
+    same_lowers: bool,
     changes: Vec<Change>,
 }
 
@@ -184,8 +232,10 @@ impl Walk<'_> {
             }
             return Ok(());
         }
+        // The same parts in the same layers: nothing below can be different. With layers in between
+        // that the base doesn't have, a directory of the same number may have other entries.
         let untouched = !node.has_upper() && node.ino() == before.node.ino();
-        if untouched {
+        if untouched && self.same_lowers {
             return Ok(());
         }
         let at = self.changes.len();

@@ -1,7 +1,7 @@
 //! `diff CONTAINER`: a container's changes as Docker lists them.
 
 use super::View;
-use super::changes::{ChangeKind, changes};
+use super::changes::ChangeKind;
 use crate::error::Failure;
 
 /// One line of the listing.
@@ -18,7 +18,7 @@ pub struct DiffLine {
 /// # Errors
 /// `System` when a layer can't be read.
 pub fn diff(view: &View) -> Result<Vec<DiffLine>, Failure> {
-    let all = changes(&view.base, &view.merged)?;
+    let all = view.changes()?;
     let line = |change: super::Change| DiffLine {
         letter: match change.kind {
             ChangeKind::Added => 'A',
@@ -29,7 +29,7 @@ pub fn diff(view: &View) -> Result<Vec<DiffLine>, Failure> {
     };
     Ok(all
         .into_iter()
-        .filter(|c| !c.path.is_empty())
+        .filter(|c| !c.path.is_empty() && !c.links_only)
         .map(line)
         .collect())
 }

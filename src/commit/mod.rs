@@ -14,11 +14,11 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::archive::chain::ensure_chain;
-use crate::content::compress::Compressor;
+use crate::content::compress::{Compressor, Setting};
 use crate::error::{Context, Failure};
 use crate::image::{
-    Compression, Descriptor, DiffId, Digest, History, ImageConfig, Manifest, Reference, media_type,
-    time,
+    Compression, Descriptor, DiffId, Digest, History, ImageConfig, Manifest, Overrides, Reference,
+    media_type, time,
 };
 use crate::index::LayerBuilder;
 use crate::store::layers::LayerInfo;
@@ -26,17 +26,29 @@ use crate::store::names::StoredImage;
 use crate::store::{BlobWriter, Store};
 use crate::union::Union;
 
-use changes::Change;
+use changes::{Base, Change};
 
 /// How often a layer is written anew because a file was being written to.
 const ATTEMPTS: u32 = 3;
 
 /// Two views of a container: as its image is, and as the container shows it.
 pub struct View {
-    /// The image's layers.
-    pub base: Arc<Union>,
-    /// The same, with the container's upper.
+    /// The image's layers, the lowest of them, or none.
+    pub base: Base,
+    /// All of the image's layers, with the container's upper.
     pub merged: Arc<Union>,
+    /// How many of the image's layers `base` has. Those above it become one with the new layer.
+    pub kept: usize,
+}
+
+impl View {
+    /// What is different above `base`.
+    ///
+    /// # Errors
+    /// `System` when a layer can't be read.
+    pub fn changes(&self) -> Result<Vec<Change>, Failure> {
+        changes::changes_to(&self.base, &self.merged)
+    }
 }
 
 /// How to commit.
@@ -49,7 +61,11 @@ pub struct CommitOptions {
     /// Dockerfile instructions to apply to the configuration.
     pub changes: Vec<String>,
     /// How to compress the layer; gzip by default.
-    pub compression: Option<Compression>,
+    pub compression: Option<Setting>,
+    /// What the container has of its own, which becomes the image's.
+    pub own: Overrides,
+    /// How many of the image's uppermost layers become one with the new one.
+    pub squash: Option<usize>,
     /// The new image's name.
     pub name: Option<Reference>,
     /// When it is made; now by default.
@@ -68,16 +84,13 @@ pub fn commit(
     options: &CommitOptions,
 ) -> Result<Digest, Failure> {
     let mut config = image.config.clone();
-    for change in &options.changes {
-        crate::image::changes::apply(&mut config.config, change)?;
-    }
+    config.config = options.own.over(&config.config);
+    crate::image::changes::apply_all(&mut config.config, &options.changes)?;
     let _lease = store.lease()?;
     let mut layers: Vec<_> = image.manifest_data.layers.iter().map(as_oci).collect();
-    let layer = add_layer(
-        store,
-        view,
-        options.compression.unwrap_or(Compression::Gzip),
-    )?;
+    fold(&mut config, &mut layers, view.kept);
+    let compression = options.compression.unwrap_or(Compression::Gzip.into());
+    let layer = add_layer(store, view, compression)?;
     let empty_layer = layer.is_none();
     if let Some(info) = layer {
         config.rootfs.diff_ids.push(info.diff_id);
@@ -100,6 +113,16 @@ pub fn commit(
     let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, bytes.len() as u64);
     store.add_image(&descriptor, options.name.as_slice())?;
     Ok(id)
+}
+
+/// Takes away the layers that become one with the new one. Their steps stay in the history.
+fn fold(config: &mut ImageConfig, layers: &mut Vec<Descriptor>, kept: usize) {
+    layers.truncate(kept);
+    config.rootfs.diff_ids.truncate(kept);
+    let made = config.history.iter_mut().filter(|step| !step.empty_layer);
+    for step in made.skip(kept) {
+        step.empty_layer = true;
+    }
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<Vec<u8>, Failure> {
@@ -143,7 +166,10 @@ fn describe(
     config.author = options.author.clone();
     config.history.push(History {
         created: Some(created),
-        created_by: Some("/bin/sh".into()),
+        created_by: Some(match options.own.cmd.as_slice() {
+            [] => "/bin/sh".to_owned(),
+            words => words.join(" "),
+        }),
         author: options.author.clone(),
         comment: options.message.clone(),
         empty_layer,
@@ -156,11 +182,11 @@ fn describe(
 fn add_layer(
     store: &Store,
     view: &View,
-    compression: Compression,
+    compression: Setting,
 ) -> Result<Option<LayerInfo>, Failure> {
     let mut attempt = 1;
     loop {
-        let changes = changes::changes(&view.base, &view.merged)?;
+        let changes = view.changes()?;
         if changes.is_empty() {
             return Ok(None);
         }
@@ -177,8 +203,9 @@ fn write_layer(
     store: &Store,
     merged: &Union,
     changes: &[Change],
-    compression: Compression,
+    setting: Setting,
 ) -> Result<LayerInfo, Failure> {
+    let compression = setting.compression();
     let temp = |what: &str| {
         tempfile::Builder::new()
             .prefix(what)
@@ -192,7 +219,7 @@ fn write_layer(
     let tee = Tee {
         hash: Sha256::new(),
         copy,
-        blob: Compressor::new(store.blob_writer(None)?, compression)?,
+        blob: Compressor::new(store.blob_writer(None)?, setting)?,
     };
     let mut builder = LayerBuilder::new();
     let buffered = io::BufWriter::with_capacity(256 * 1024, tee);

@@ -27,6 +27,7 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 struct Work {
     data: Arc<Vec<u8>>,
     before: Option<Arc<Vec<u8>>>,
+    level: u32,
     reply: Sender<io::Result<Vec<u8>>>,
 }
 
@@ -42,6 +43,7 @@ pub struct GzipWriter<W: Write> {
     work: Option<Sender<Work>>,
     threads: Vec<JoinHandle<()>>,
     started: bool,
+    level: u32,
 }
 
 impl<W: Write> GzipWriter<W> {
@@ -62,7 +64,7 @@ impl<W: Write> GzipWriter<W> {
                 for job in jobs {
                     // Nobody waits for the answer once the writer is gone.
                     job.reply
-                        .send(deflate(&job.data, job.before.as_deref()))
+                        .send(deflate(&job.data, job.before.as_deref(), job.level))
                         .ok();
                 }
             })
@@ -77,7 +79,15 @@ impl<W: Write> GzipWriter<W> {
             work: Some(work),
             threads: (0..threads.max(1)).map(thread).collect(),
             started: false,
+            level: LEVEL,
         }
+    }
+
+    /// With another level than 6.
+    #[must_use]
+    pub fn at_level(mut self, level: u32) -> Self {
+        self.level = level;
+        self
     }
 
     /// Writes what is left and the trailer, and gives the stream back.
@@ -129,6 +139,7 @@ impl<W: Write> GzipWriter<W> {
         work.send(Work {
             data,
             before,
+            level: self.level,
             reply,
         })
         .map_err(|_| gone())?;
@@ -167,8 +178,8 @@ impl<W: Write> Write for GzipWriter<W> {
 }
 
 /// One block as deflate data that ends at a byte (a sync flush), without a last block.
-fn deflate(data: &[u8], before: Option<&Vec<u8>>) -> io::Result<Vec<u8>> {
-    let mut compress = Compress::new(flate2::Compression::new(LEVEL), false);
+fn deflate(data: &[u8], before: Option<&Vec<u8>>, level: u32) -> io::Result<Vec<u8>> {
+    let mut compress = Compress::new(flate2::Compression::new(level), false);
     if let Some(before) = before {
         let start = before.len().saturating_sub(WINDOW);
         compress.set_dictionary(before.get(start..).unwrap_or_default())?;
@@ -188,6 +199,57 @@ fn deflate(data: &[u8], before: Option<&Vec<u8>>) -> io::Result<Vec<u8>> {
     }
 }
 
+/// A compression and how hard it tries, where that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    compression: Compression,
+    level: Option<i32>,
+}
+
+impl Setting {
+    /// A compression with a level that it has: gzip 1 to 9, zstd 1 to 22.
+    ///
+    /// # Errors
+    /// `Usage`
+    pub fn new(compression: Compression, level: Option<i32>) -> Result<Self, Failure> {
+        let (name, most) = match compression {
+            Compression::None => ("none", 0),
+            Compression::Gzip => ("gzip", 9),
+            Compression::Zstd => ("zstd", 22),
+        };
+        match level {
+            Some(level) if most == 0 => Err(Failure::usage(format!(
+                "compression level {level}: without compression there is no level"
+            ))),
+            Some(level) if !(1..=most).contains(&level) => Err(Failure::usage(format!(
+                "compression level {level}: {name} has 1 to {most}"
+            ))),
+            _ => Ok(Self { compression, level }),
+        }
+    }
+
+    /// The compression.
+    #[must_use]
+    pub fn compression(self) -> Compression {
+        self.compression
+    }
+
+    /// Whether a level is asked for.
+    #[must_use]
+    pub fn has_level(self) -> bool {
+        self.level.is_some()
+    }
+}
+
+impl From<Compression> for Setting {
+    fn from(compression: Compression) -> Self {
+        Self {
+            compression,
+            level: None,
+        }
+    }
+}
+
 /// A writer that compresses as asked.
 pub enum Compressor<W: Write> {
     /// Not at all.
@@ -203,12 +265,17 @@ impl<W: Write> Compressor<W> {
     ///
     /// # Errors
     /// What setting up zstd reports.
-    pub fn new(inner: W, compression: Compression) -> Result<Self, Failure> {
+    pub fn new(inner: W, how: impl Into<Setting>) -> Result<Self, Failure> {
+        let Setting { compression, level } = how.into();
         Ok(match compression {
             Compression::None => Self::None(inner),
-            Compression::Gzip => Self::Gzip(GzipWriter::new(inner)),
+            Compression::Gzip => {
+                let level = level.and_then(|l| u32::try_from(l).ok()).unwrap_or(LEVEL);
+                Self::Gzip(GzipWriter::new(inner).at_level(level))
+            }
             Compression::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(inner, ZSTD_LEVEL)?;
+                let level = level.unwrap_or(ZSTD_LEVEL);
+                let mut encoder = zstd::stream::write::Encoder::new(inner, level)?;
                 encoder.include_checksum(true)?;
                 Self::Zstd(encoder)
             }
@@ -318,6 +385,27 @@ mod tests {
             reader.read_to_end(&mut back).unwrap();
             assert_eq!(found, compression);
             assert!(back == data);
+        }
+    }
+
+    #[test]
+    fn levels_count_and_have_bounds() {
+        let data = sample(4 * BLOCK);
+        let at = |compression, level| {
+            let how = Setting::new(compression, Some(level)).unwrap();
+            let mut writer = Compressor::new(Vec::new(), how).unwrap();
+            writer.write_all(&data).unwrap();
+            writer.finish().unwrap().len()
+        };
+        assert!(at(Compression::Gzip, 1) > at(Compression::Gzip, 9));
+        assert!(at(Compression::Zstd, 1) > at(Compression::Zstd, 19));
+        for (compression, level) in [
+            (Compression::Gzip, 0),
+            (Compression::Gzip, 10),
+            (Compression::Zstd, 23),
+            (Compression::None, 1),
+        ] {
+            assert!(Setting::new(compression, Some(level)).is_err());
         }
     }
 }

@@ -5,8 +5,30 @@ use serde_json::Map;
 use super::RuntimeConfig;
 use crate::error::Failure;
 
-/// Applies one instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME
-/// or WORKDIR.
+/// Applies instructions in turn. As in a Dockerfile, an ENTRYPOINT takes away a CMD that none of the
+/// instructions before it has set.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_all(
+    config: &mut RuntimeConfig,
+    instructions: &[impl AsRef<str>],
+) -> Result<(), Failure> {
+    let mut sets_cmd = false;
+    for instruction in instructions {
+        let instruction = instruction.as_ref();
+        apply(config, instruction)?;
+        let word = instruction.split_whitespace().next().unwrap_or_default();
+        sets_cmd |= word.eq_ignore_ascii_case("CMD");
+        if word.eq_ignore_ascii_case("ENTRYPOINT") && !sets_cmd {
+            config.cmd = None;
+        }
+    }
+    Ok(())
+}
+
+/// Applies one instruction: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL,
+/// USER, VOLUME or WORKDIR.
 ///
 /// # Errors
 /// [`crate::error::FailureKind::Usage`], in Docker's words where it has them.
@@ -22,6 +44,10 @@ pub fn apply(config: &mut RuntimeConfig, instruction: &str) -> Result<(), Failur
     }
     match word.as_str() {
         "CMD" => config.cmd = Some(command(rest)),
+        "HEALTHCHECK" => {
+            let check = super::health::parse(rest)?;
+            config.other.insert("Healthcheck".to_owned(), check);
+        }
         "ENTRYPOINT" => config.entrypoint = Some(command(rest)),
         "ENV" => {
             for (name, value) in pairs(rest).map_err(|why| wants(&why))? {
@@ -55,7 +81,20 @@ pub fn apply(config: &mut RuntimeConfig, instruction: &str) -> Result<(), Failur
             };
         }
         "STOPSIGNAL" => config.stop_signal = rest.to_owned(),
-        "ONBUILD" => config.on_build.push(rest.to_owned()),
+        "ONBUILD" => {
+            let trigger = rest.split_whitespace().next().unwrap_or_default();
+            match trigger.to_ascii_uppercase().as_str() {
+                "ONBUILD" => {
+                    let text = "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed";
+                    return Err(Failure::usage(text));
+                }
+                word @ ("FROM" | "MAINTAINER") => {
+                    let text = format!("{word} isn't allowed as an ONBUILD trigger");
+                    return Err(Failure::usage(text));
+                }
+                _ => config.on_build.push(rest.to_owned()),
+            }
+        }
         _ => {
             return Err(Failure::usage(format!(
                 "{} is not a valid change command",
@@ -180,6 +219,27 @@ mod tests {
     }
 
     #[test]
+    fn an_entrypoint_takes_away_the_command_below_it() {
+        let mut config = with(&["CMD below"]);
+        apply_all(&mut config, &["ENTRYPOINT [\"/run\"]"]).unwrap();
+        assert_eq!(config.cmd, None);
+        apply_all(&mut config, &["CMD [\"a\"]", "ENTRYPOINT [\"/other\"]"]).unwrap();
+        assert_eq!(config.cmd.unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn what_docker_does_not_change_is_refused_in_its_words() {
+        let refusal = |text: &str| {
+            let mut config = RuntimeConfig::default();
+            apply(&mut config, text).unwrap_err().to_string()
+        };
+        let shell = refusal("SHELL [\"sh\", \"-c\"]");
+        assert_eq!(shell, "shell is not a valid change command");
+        let unknown = refusal("HEALTHCHECK MAYBE x");
+        assert_eq!(unknown, "Unknown type \"MAYBE\" in HEALTHCHECK (try CMD)");
+    }
+
+    #[test]
     fn what_cannot_be_applied_is_refused() {
         for bad in [
             "",
@@ -195,6 +255,10 @@ mod tests {
             "EXPOSE 20-10",
             "LABEL \\",
             "LABEL a=1 b",
+            "SHELL [\"sh\", \"-c\"]",
+            "HEALTHCHECK MAYBE x",
+            "ONBUILD ONBUILD RUN x",
+            "ONBUILD FROM x",
         ] {
             assert!(apply(&mut RuntimeConfig::default(), bad).is_err(), "{bad}");
         }

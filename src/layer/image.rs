@@ -177,6 +177,11 @@ impl Layer for ImageLayer {
         })
     }
 
+    fn layer_number(&self, node: LayerNode) -> Option<u32> {
+        let inode = self.index.inode(number(node).ok()?).ok()?;
+        inode.layer.checked_add(1)
+    }
+
     fn resolve(&self, id: StableId) -> Option<LayerNode> {
         let ordinal = u32::try_from(id.ordinal).ok()?;
         if ordinal == NONE {

@@ -173,6 +173,12 @@ pub trait Layer: Send + Sync {
         None
     }
 
+    /// The number, 1 for the bottom one, of the image's layer that an object is from; of a directory
+    /// that several have, the lowest. `None` where the layer is no image's.
+    fn layer_number(&self, _node: LayerNode) -> Option<u32> {
+        None
+    }
+
     /// The inverse of [`Layer::stable_id`].
     fn resolve(&self, _id: StableId) -> Option<LayerNode> {
         None

@@ -187,12 +187,21 @@ impl Serving {
         let source = self.options.fsname.as_ref().or(self.label.as_ref());
         let source = source.unwrap_or(&own_name);
         attach(&device, &union, source, &self.mountpoint, &self.options)?;
+        let read_only = union.is_read_only();
         let session = self.or_unmount(self.spread().and_then(|()| {
             Session::greet(union, device, access(&self.options), self.serve_options())
         }))?;
         let threads = self.start_threads(&session.server(), socket);
         self.or_unmount(threads.and_then(|()| live()))?;
+        log::info!(
+            mountpoint:% = self.mountpoint.display(),
+            pid = std::process::id(),
+            source:% = source,
+            read_only;
+            "mounted"
+        );
         let served = session.run();
+        log::info!(mountpoint:% = self.mountpoint.display(); "the mount has ended");
         drop(pin);
         if let Some(Claimed {
             store,
@@ -303,14 +312,17 @@ struct Holder(Weak<DevFuseServer>);
 
 impl Held for Holder {
     fn hold(&self) -> crate::error::Result<()> {
-        self.0
-            .upgrade()
-            .map_or_else(|| Err(Errno::ENOTCONN.into()), |server| server.hold())
+        let server = self.0.upgrade();
+        let server = server.ok_or_else(|| Error::new(Errno::ENOTCONN))?;
+        server.hold()?;
+        log::info!("changes are held, for a commit or a look at the whole");
+        Ok(())
     }
 
     fn release(&self) {
         if let Some(server) = self.0.upgrade() {
             server.release();
+            log::info!("changes go on");
         }
     }
 }

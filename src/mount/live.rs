@@ -3,13 +3,14 @@
 use std::fs::File;
 
 use super::control::Connection;
-use super::stack::view;
+use super::stack::{adopt_root, view_above};
 use crate::archive::progress::Progress;
 use crate::commit::diff::{DiffLine, diff};
 use crate::commit::{CommitOptions, View, commit};
 use crate::error::{Context, Failure};
 use crate::image::Digest;
 use crate::store::containers::Container;
+use crate::store::list::State;
 use crate::store::names::StoredImage;
 use crate::store::{FileLock, Store};
 
@@ -30,8 +31,13 @@ enum Still {
 }
 
 fn keep_still(store: &Store, container: &Container, pause: Pause) -> Result<Still, Failure> {
-    let Some(mounted) = container.mounted_at(store)? else {
-        return container.claim(store).map(Still::Claimed);
+    let state = container.state(store)?;
+    let Some(mounted) = state.mount() else {
+        let claim = container.claim(store)?;
+        if state == State::Created {
+            adopt_root(store, container)?;
+        }
+        return Ok(Still::Claimed(claim));
     };
     // Pages that were written through mappings go down to the upper first.
     let place = &mounted.mountpoint;
@@ -47,21 +53,55 @@ fn keep_still(store: &Store, container: &Container, pause: Pause) -> Result<Stil
     Ok(Still::Held(connection))
 }
 
-fn with_view<T>(
+pub(super) fn with_view<T>(
     store: &Store,
     container: &Container,
     pause: Pause,
     progress: &dyn Progress,
     f: impl FnOnce(&StoredImage, &View) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    with_view_above(store, container, (pause, 0), progress, f)
+}
+
+/// As [`with_view`], the image without some of its layers.
+fn with_view_above<T>(
+    store: &Store,
+    container: &Container,
+    (pause, fold): (Pause, usize),
+    progress: &dyn Progress,
+    f: impl FnOnce(&StoredImage, &View) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let still = keep_still(store, container, pause)?;
-    let (image, view) = view(store, container, progress)?;
+    let (image, view) = view_above(store, container, fold, progress)?;
     let result = f(&image, &view);
     drop(still);
     result
 }
 
-/// Makes an image of a container; its id.
+/// Makes an image of a container; its id. What the container has of its own (command, environment,
+/// labels) becomes the image's.
+///
+/// ```
+/// # use stratafs::archive::{Silent, import::{ImportOptions, import}};
+/// # use stratafs::commit::CommitOptions;
+/// # use stratafs::mount::live::{Pause, commit_container};
+/// # use stratafs::store::{Store, containers::{NewContainer, commit_name}};
+/// # let dir = tempfile::tempdir()?;
+/// # let store = Store::open(dir.path())?;
+/// # let tar = stratafs::tar::TarWriter::new(Vec::new()).finish()?;
+/// # let image = import(&store, &mut tar.as_slice(), &ImportOptions::default(), &Silent)?;
+/// # let image = store.find(&image.to_string())?;
+/// let container = store.create_container(&image, "base", NewContainer::default())?;
+/// let options = CommitOptions {
+///     message: Some("mine".into()),
+///     changes: vec!["USER www".into()],
+///     name: Some(commit_name("mine:1")?),
+///     ..CommitOptions::default()
+/// };
+/// let id = commit_container(&store, &container, &options, Pause::Yes, &Silent)?;
+/// assert_eq!(store.find("mine:1")?.id, id);
+/// # Ok::<(), stratafs::error::Failure>(())
+/// ```
 ///
 /// # Errors
 /// As [`crate::commit::commit`]; `Conflict` when somebody else holds the mount.
@@ -72,8 +112,11 @@ pub fn commit_container(
     pause: Pause,
     progress: &dyn Progress,
 ) -> Result<Digest, Failure> {
-    with_view(store, container, pause, progress, |image, view| {
-        commit(store, image, view, options)
+    let mut options = options.clone();
+    options.own = container.own.clone();
+    let fold = options.squash.unwrap_or(0);
+    with_view_above(store, container, (pause, fold), progress, |image, view| {
+        commit(store, image, view, &options)
     })
 }
 

@@ -2,9 +2,12 @@
 //! how to reach it.
 
 pub mod control;
+pub mod cp;
 pub mod daemon;
+pub mod info;
 pub mod live;
 pub mod logger;
+pub mod logs;
 pub mod mountinfo;
 pub mod options;
 pub mod remount;
@@ -22,7 +25,7 @@ use crate::store::containers::{Container, NewContainer};
 
 pub use options::MountOptions;
 pub use source::Source;
-pub use umount::{Umount, umount};
+pub use umount::{Umount, stop, umount};
 
 /// What is to be mounted.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +100,7 @@ pub fn mount(
     let new = NewContainer {
         name: options.name.clone(),
         remove: options.remove,
+        ..NewContainer::default()
     };
     let container = store.create_container(&image, name, new)?;
     match stack::of_container(&store, &container, options, progress).and_then(start) {

@@ -11,9 +11,10 @@ use rustix::fs::{Mode, OFlags};
 use super::mountinfo;
 use super::options::{MountOptions, Switch, Verity};
 use super::source::Layers;
-use crate::archive::chain::ensure_image;
-use crate::archive::progress::Progress;
+use crate::archive::chain::{ensure_chain, ensure_image};
+use crate::archive::progress::{Progress, Silent};
 use crate::commit::View;
+use crate::commit::changes::Base;
 use crate::content::{LayerData, ReadAt};
 use crate::error::{Context, Errno, Error, Failure, FailureKind};
 use crate::image::DiffId;
@@ -56,7 +57,12 @@ fn image_layers(
     progress: &dyn Progress,
 ) -> Result<Vec<Arc<dyn Layer>>, Failure> {
     let path = ensure_image(store, image, progress)?;
-    let index = Index::open(&path).map_err(|e| {
+    chain_layers(store, &path)
+}
+
+/// The stack of an index, as one layer.
+fn chain_layers(store: &Store, path: &Path) -> Result<Vec<Arc<dyn Layer>>, Failure> {
+    let index = Index::open(path).map_err(|e| {
         Failure::from(e).context("this image can't be mounted; remove it and load it again")
     })?;
     let data = Arc::new(LayerFiles::open(store)?);
@@ -227,6 +233,25 @@ pub fn of_container(
     })
 }
 
+/// Gives the root of a new container, which the caller has claimed, the attributes of its image's:
+/// the first mount does it otherwise.
+///
+/// # Errors
+/// `Invalid` when its image is damaged; `System`.
+pub fn adopt_root(store: &Store, container: &Container) -> Result<(), Failure> {
+    let image = store.image_of_container(container)?;
+    let (upper, work) = (container.upper(store), container.work(store));
+    let upper = match open_upper(&upper, &work, MarkSpace::native(), true) {
+        Ok(upper) => upper,
+        // The container can't change, and is looked at as it is.
+        Err(OpenUpper::ReadOnly(_)) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let layers = image_layers(store, &image, &Silent)?;
+    Union::new(layers, Some(upper), options_of(store)?)?;
+    Ok(())
+}
+
 /// Two views of a container for a commit or a diff: as its image is, and as it is now. A live mount
 /// of it must be held while they are used.
 ///
@@ -237,16 +262,41 @@ pub fn view(
     container: &Container,
     progress: &dyn Progress,
 ) -> Result<(StoredImage, View), Failure> {
+    view_above(store, container, 0, progress)
+}
+
+/// As [`view`], but the image is without its `fold` uppermost layers.
+///
+/// # Errors
+/// As [`view`].
+pub fn view_above(
+    store: &Store,
+    container: &Container,
+    fold: usize,
+    progress: &dyn Progress,
+) -> Result<(StoredImage, View), Failure> {
     let image = store.image_of_container(container)?;
-    let base = Union::new(
-        image_layers(store, &image, progress)?,
-        None,
-        options_of(store)?,
-    )?;
+    let diff_ids = &image.config.rootfs.diff_ids;
+    let kept = diff_ids.len().saturating_sub(fold);
+    let all = image_layers(store, &image, progress)?;
+    let base = if fold == 0 {
+        Base::Lowers(Union::new(all, None, options_of(store)?)?)
+    } else if kept == 0 {
+        Base::Nothing
+    } else {
+        // The layers have their indexes; their stack may not have had one yet.
+        let path = ensure_chain(store, diff_ids.get(..kept).unwrap_or_default())?;
+        Base::Lowest(Union::new(
+            chain_layers(store, &path)?,
+            None,
+            options_of(store)?,
+        )?)
+    };
     let upper = Upper::open_read_only(&container.upper(store), MarkSpace::native())?;
     let layers = image_layers(store, &image, progress)?;
     let merged = Union::new(layers, Some(upper), options_of(store)?)?;
-    Ok((image, View { base, merged }))
+    let view = View { base, merged, kept };
+    Ok((image, view))
 }
 
 /// A stack of layers given one by one: directories, as overlayfs's options name them, and perhaps

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::mountinfo;
-use crate::error::{Context, Failure};
+use crate::error::{Context, Failure, FailureKind};
 use crate::store::Store;
 use crate::store::containers::Container;
 
@@ -60,6 +60,34 @@ pub fn umount(store: &Store, what: &str, how: Umount) -> Result<(), Failure> {
     match container {
         Some(container) if how == Umount::Idle => wait_until_free(store, &container),
         _ => Ok(()),
+    }
+}
+
+/// Unmounts a container, which may be in use for as long as `patience`; after that its mount is
+/// taken out of the tree and ends with its last user. One that is not mounted is left as it is.
+///
+/// # Errors
+/// `System`
+pub fn stop(store: &Store, container: &Container, patience: Duration) -> Result<(), Failure> {
+    let until = Instant::now() + patience;
+    loop {
+        if container.mounted_at(store)?.is_none() {
+            return Ok(());
+        }
+        let how = match Instant::now() < until {
+            true => Umount::Idle,
+            false => Umount::Lazy,
+        };
+        match umount(store, &container.id, how) {
+            Err(e) if e.kind() == FailureKind::Conflict => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            // Somebody else has just unmounted it.
+            Err(e) if e.kind() == FailureKind::NotFound => {
+                return wait_until_free(store, container);
+            }
+            other => return other,
+        }
     }
 }
 

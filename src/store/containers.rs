@@ -3,16 +3,17 @@
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::list::State;
 use super::lock::Mode;
 use super::names::StoredImage;
 use super::{FileLock, Store, write_atomically};
 use crate::error::{Context, Failure};
-use crate::image::{ChainId, Digest, Reference};
+use crate::image::{ChainId, Digest, Overrides, Reference};
 
 /// A container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Container {
     /// Whether it goes when it is unmounted.
     #[serde(default)]
     pub remove: bool,
+    /// What it has of its own: command, environment, labels.
+    #[serde(default)]
+    pub own: Overrides,
 }
 
 /// Where and by whom a container is mounted.
@@ -54,6 +58,8 @@ pub struct NewContainer {
     pub name: Option<String>,
     /// Whether it goes when it is unmounted.
     pub remove: bool,
+    /// What it has of its own: command, environment, labels.
+    pub own: Overrides,
 }
 
 /// A random id: 64 hexadecimal digits.
@@ -188,11 +194,45 @@ impl Container {
         }
     }
 
-    /// Removes the record of a mount that is over, before the claim is given up.
+    fn ended_path(&self, store: &Store) -> PathBuf {
+        self.dir(store).join("ended.json")
+    }
+
+    /// Removes the record of a mount that is over, and records when, before the claim is given up.
     pub fn clear_mount(&self, store: &Store) {
-        if let Err(e) = std::fs::remove_file(self.record_path(store)) {
-            log::debug!("remove mount.json: {e}");
+        let now = crate::image::time::format(jiff::Timestamp::now());
+        let noted = write_atomically(&self.ended_path(store), format!("\"{now}\"").as_bytes());
+        // What is only for show is no reason to fail.
+        if let Err(e) = noted.and_then(|()| std::fs::remove_file(self.record_path(store))) {
+            log::debug!("end of the mount: {e}");
         }
+    }
+
+    /// What the container is doing.
+    ///
+    /// # Errors
+    /// `System`
+    pub fn state(&self, store: &Store) -> Result<State, Failure> {
+        if let Some(record) = self.mounted_at(store)? {
+            return Ok(State::Mounted(record));
+        }
+        let read = |path: &Path| match std::fs::read(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other
+                .map(Some)
+                .context(|| format!("read {}", path.display())),
+        };
+        // A daemon that ends by itself takes its record away.
+        let left = read(&self.record_path(store))?;
+        let left: Option<MountRecord> = left.and_then(|b| serde_json::from_slice(&b).ok());
+        let ended = read(&self.ended_path(store))?;
+        let ended: Option<String> = ended.and_then(|b| serde_json::from_slice(&b).ok());
+        let killed = left.is_some();
+        let at = left.map(|r| r.since).or(ended);
+        Ok(match at.and_then(|at| crate::image::time::parse(&at)) {
+            Some(at) => State::Ended { at, killed },
+            None => State::Created,
+        })
     }
 
     /// Records where the container, which the caller has claimed, is mounted.
@@ -271,6 +311,7 @@ impl Store {
             chain: image.chain(),
             created: crate::image::time::format(jiff::Timestamp::now()),
             remove: new.remove,
+            own: new.own,
         };
         let dir = container.dir(self);
         let about = || format!("make container {}", dir.display());
@@ -346,10 +387,20 @@ impl Store {
     /// As [`Store::create_container`].
     pub fn rename_container(&self, container: &Container, name: &str) -> Result<(), Failure> {
         check_name(name)?;
+        let name = name.trim_start_matches('/');
         let _lock = self.containers_lock()?;
-        if let Some(other) = self.containers()?.iter().find(|c| c.name == name) {
+        if name == container.name {
+            return Err(Failure::usage(
+                "Renaming a container with the same name as its current name",
+            ));
+        }
+        let containers = self.containers()?;
+        if let Some(other) = containers.iter().find(|c| c.name == name) {
             return Err(name_taken(name, other));
         }
+        // It may have been removed since the caller looked.
+        let container = containers.iter().find(|c| c.id == container.id);
+        let container = container.ok_or_else(|| Failure::not_found("No such container"))?;
         self.write_container(&Container {
             name: name.to_owned(),
             ..container.clone()

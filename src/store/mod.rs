@@ -8,7 +8,8 @@
 //! strata/layers/<diffID>.index .json             a layer's index, and what is known of it
 //! strata/layers/<diffID>.tar                     its uncompressed tar, if its blob is compressed
 //! strata/chains/<chainID>.index                  a stack's flattened index
-//! strata/containers/<id>/                        container.json, upper, work, mount.json, log
+//! strata/containers/<id>/                        container.json, upper, work, log (mount::logs),
+//!                                                mount.json, and ended.json after a mount
 //! strata/mounts/<id>                             flocked while an image is mounted by itself
 //! strata/tmp/                                    files on their way in
 //! ```
@@ -19,11 +20,17 @@
 mod atomic;
 mod blobs;
 pub mod containers;
+pub mod describe;
 mod gc;
+pub mod history;
+pub mod images;
 pub mod layers;
+pub mod list;
 mod lock;
 pub mod names;
 mod pins;
+pub mod prune;
+pub mod usage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -136,9 +136,17 @@ impl Store {
     /// # Errors
     /// `Invalid` when `index.json` is damaged; `System`.
     pub fn images(&self) -> Result<Vec<StoredImage>, Failure> {
+        self.images_for(&Platform::host())
+    }
+
+    /// As [`Store::images`]; of images that are there for several platforms, those of this one.
+    ///
+    /// # Errors
+    /// As [`Store::images`].
+    pub fn images_for(&self, platform: &Platform) -> Result<Vec<StoredImage>, Failure> {
         let mut images: Vec<StoredImage> = Vec::new();
         for descriptor in self.index()?.manifests {
-            let image = match self.image_of(&descriptor) {
+            let image = match self.image_of(&descriptor, platform) {
                 Ok(Some(image)) => image,
                 Ok(None) => continue,
                 Err(e) => {
@@ -159,17 +167,20 @@ impl Store {
         Ok(images)
     }
 
-    /// The image of a descriptor: itself, or this machine's of an index. `None` for what is no
-    /// image.
-    fn image_of(&self, descriptor: &Descriptor) -> Result<Option<StoredImage>, Failure> {
+    /// The image of a descriptor: itself, or a platform's of an index. `None` for what is no image.
+    fn image_of(
+        &self,
+        descriptor: &Descriptor,
+        platform: &Platform,
+    ) -> Result<Option<StoredImage>, Failure> {
         let mut manifest = descriptor.clone();
         for _ in 0..4 {
             if !media_type::is_index(&manifest.media_type) {
                 break;
             }
             let index: Index = self.read_json(&manifest.digest)?;
-            let chosen = Platform::host().choose(&index.manifests).cloned();
-            let none = || Failure::not_found("no image for this machine in the index");
+            let chosen = platform.choose(&index.manifests).cloned();
+            let none = || Failure::not_found(format!("no image for {platform} in the index"));
             manifest = chosen.ok_or_else(none)?;
         }
         if !media_type::is_manifest(&manifest.media_type) {
@@ -194,7 +205,15 @@ impl Store {
     /// # Errors
     /// `NotFound` (`No such image: …`), `Conflict` when several ids begin like that.
     pub fn find(&self, text: &str) -> Result<StoredImage, Failure> {
-        let images = self.images()?;
+        self.find_for(text, &Platform::host())
+    }
+
+    /// As [`Store::find`]; of an image that is there for several platforms, that of this one.
+    ///
+    /// # Errors
+    /// As [`Store::find`].
+    pub fn find_for(&self, text: &str, platform: &Platform) -> Result<StoredImage, Failure> {
+        let images = self.images_for(platform)?;
         if let Ok(name) = Reference::parse(text) {
             let named = images.iter().find(|i| i.names.contains(&name));
             let by_digest = || {
@@ -364,6 +383,11 @@ impl User {
 }
 
 impl Store {
+    /// Whether a container or a mount needs an image.
+    pub(super) fn is_used(&self, image: &StoredImage) -> Result<bool, Failure> {
+        Ok(self.user_of(image)?.is_some())
+    }
+
     fn user_of(&self, image: &StoredImage) -> Result<Option<User>, Failure> {
         let mut stopped = None;
         for container in self.containers()? {

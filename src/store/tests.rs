@@ -141,7 +141,7 @@ fn what_containers_and_mounts_use_stays() {
         "x",
         NewContainer {
             name: Some("c1".into()),
-            remove: false,
+            ..NewContainer::default()
         },
     );
     let container = container.unwrap();
@@ -186,7 +186,7 @@ fn container_names_are_dockers() {
             "x",
             NewContainer {
                 name: name.map(str::to_owned),
-                remove: false,
+                ..NewContainer::default()
             },
         )
     };

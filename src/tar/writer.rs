@@ -35,12 +35,22 @@ impl<W: Write> TarWriter<W> {
     /// # Errors
     /// `Invalid` when `data` is shorter than the member says; what reading and writing report.
     pub fn append(&mut self, member: &Member, data: &mut dyn Read) -> Result<u64, Failure> {
+        self.append_with(member, Vec::new(), data)
+    }
+
+    fn append_with(
+        &mut self,
+        member: &Member,
+        mut records: Vec<u8>,
+        data: &mut dyn Read,
+    ) -> Result<u64, Failure> {
         let size = if member.kind == MemberKind::Regular {
             member.size
         } else {
             0
         };
-        let (header, records) = header_of(member, size);
+        let (header, more) = header_of(member, size);
+        records.extend(more);
         if !records.is_empty() {
             let mut extended = plain_header(EntryType::XHeader, records.len() as u64);
             extended.set_mode(0o644);
@@ -61,6 +71,44 @@ impl<W: Write> TarWriter<W> {
         }
         self.pad()?;
         Ok(start)
+    }
+
+    /// Writes a file with holes: only its runs (`member.sparse`), whose bytes `data` gives one after
+    /// the other. The form is GNU's PAX 1.0, which every tar of today reads.
+    ///
+    /// # Errors
+    /// As [`TarWriter::append`].
+    pub fn append_sparse(&mut self, member: &Member, data: &mut dyn Read) -> Result<(), Failure> {
+        let runs = member.sparse.as_deref().unwrap_or_default();
+        // A hole at the end is told by a run of nothing: GNU tar ends a file with its last run.
+        let end = runs.last().map_or(0, |run| run.offset + run.len);
+        let tail = (end < member.size).then_some((member.size, 0));
+        let pairs: Vec<(u64, u64)> = runs.iter().map(|r| (r.offset, r.len)).chain(tail).collect();
+        let mut map = format!("{}\n", pairs.len()).into_bytes();
+        for (offset, len) in pairs {
+            map.extend_from_slice(format!("{offset}\n{len}\n").as_bytes());
+        }
+        map.resize(map.len().next_multiple_of(BLOCK as usize), 0);
+        let mut records = Vec::new();
+        write_record(&mut records, b"GNU.sparse.major", b"1");
+        write_record(&mut records, b"GNU.sparse.minor", b"0");
+        write_record(&mut records, b"GNU.sparse.name", &member.path);
+        let size = member.size.to_string();
+        write_record(&mut records, b"GNU.sparse.realsize", size.as_bytes());
+        let name = member
+            .path
+            .rsplit(|b| *b == b'/')
+            .next()
+            .unwrap_or_default();
+        let outer = Member {
+            // What a tar that knows nothing of sparse files makes of it.
+            path: [b"GNUSparseFile.0/", name].concat(),
+            size: map.len() as u64 + runs.iter().map(|run| run.len).sum::<u64>(),
+            sparse: None,
+            ..member.clone()
+        };
+        let mut stored = map.as_slice().chain(data);
+        self.append_with(&outer, records, &mut stored).map(drop)
     }
 
     /// Writes the end of the archive and gives the stream back.

@@ -190,6 +190,7 @@ fn odd_image_agrees_with_gnu_tools() {
         .dir("etc/")
         .dir("d/")
         .dir("d/sub/")
+        .dir("dev/")
         .with(b"d/latin-\xe9\xff", b'0', b"latin", |_| {})
         .with(b"d/line\nbreak \\ x", b'0', b"line", |_| {})
         .file("d/sub/hidden", b"hidden")

@@ -12,11 +12,17 @@ mod build;
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(test)]
+mod docker;
+#[cfg(test)]
 mod docker_storage;
+#[cfg(test)]
+mod exchange;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_containers;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -29,6 +35,8 @@ mod packages;
 mod peers;
 #[cfg(test)]
 mod podman_storage;
+#[cfg(test)]
+mod rootless;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

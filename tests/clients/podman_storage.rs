@@ -53,7 +53,7 @@ fn now() -> i64 {
 
 const CONTAINERFILE: &str = "FROM mine\n\
     RUN rm -rf /opt/new/deep && echo built > /built\n\
-    RUN chmod 700 /etc && touch -d '2020-01-01 00:00' /built\n\
+    RUN chmod 700 /etc && touch -d '2020-01-01 00:00:00' /built\n\
     COPY file /copied\n";
 
 /// The whole life of a container, of the image made from it, and of one built on that.
@@ -348,75 +348,3 @@ fn many_layers_and_buildah() {
     assert_eq!(printed, "116\n116gone\n");
     assert_nothing_left(&podman);
 }
-
-/// An ordinary user with ranges of ids, in a user namespace that podman makes.
-#[test]
-fn without_root() {
-    const TEST: &str = "clients::podman_storage::without_root";
-    let programs = [
-        "podman",
-        "runc",
-        "unshare",
-        "setpriv",
-        "newuidmap",
-        "slirp4netns",
-    ];
-    if !(can_mount(TEST) && have(TEST, &programs)) {
-        return;
-    }
-    let Some(sample) = small(TEST) else { return };
-    let scratch = Strata::new();
-    let dir = scratch.scratch.clone();
-    for path in [dir.parent().unwrap(), &dir] {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    fs::copy(strata_binary(), dir.join("strata")).unwrap();
-    fs::copy(&sample.archive, dir.join("image.tar")).unwrap();
-    let mut command = Command::new("unshare");
-    command.args(["-m", "--propagation", "private", "bash", "-euc", ROOTLESS]);
-    command.env("IMAGE", sample.name).current_dir(&dir);
-    let printed = said(&mut command).success();
-    assert_eq!(printed, ROOTLESS_SAYS);
-}
-
-/// Devices, ranges and a user of its own, seen in this mount namespace only.
-const ROOTLESS: &str = r#"
-    D=$PWD
-    mkdir dev etc home run tmp
-    mknod -m 666 dev/fuse c 10 229; mount --bind dev/fuse /dev/fuse
-    mknod -m 666 dev/tun c 10 200; [ ! -e /dev/net/tun ] || mount --bind dev/tun /dev/net/tun
-    echo "rootless:500000:65536" > etc/ids
-    touch /etc/subuid /etc/subgid
-    for f in subuid subgid; do mount --bind etc/ids /etc/$f; done
-    (cat /etc/passwd; echo "rootless:x:4321:4321::$D/home:/bin/sh") > etc/passwd
-    (cat /etc/group; echo "rootless:x:4321:") > etc/group
-    for f in passwd group; do mount --bind etc/$f /etc/$f; done
-    mkdir -p home/.config/containers
-    printf '[storage]\ndriver = "overlay"\n[storage.options.overlay]\nmount_program = "%s/strata"\n' "$D" \
-        > home/.config/containers/storage.conf
-    printf '[containers]\ndefault_ulimits = []\nnetns = "host"\nlog_driver = "k8s-file"\n[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "runc"\n' \
-        > home/.config/containers/containers.conf
-    chown -R 4321:4321 home run tmp
-    chmod 700 run
-    cd home
-    exec setpriv --reuid=4321 --regid=4321 --clear-groups env -i PATH="$PATH" HOME="$D/home" \
-        XDG_RUNTIME_DIR="$D/run" TMPDIR="$D/tmp" D="$D" IMAGE="$IMAGE" bash -euc '
-        exec 2>stderr
-        # podman keeps its namespaces by a process that only waits.
-        trap "[ \$? = 0 ] || cat stderr >&3; kill \$(cat $XDG_RUNTIME_DIR/libpod/tmp/pause.pid)" EXIT
-        podman load -q -i "$D/image.tar" >/dev/null
-        podman run --name c "$IMAGE" sh -c "rm -rf /etc/issue /usr/share/words/a; mkdir /d; chown 5:6 /d; stat -c %u:%g /d /etc"
-        podman diff c | grep -v /run | sort
-        podman commit -q c mine >/dev/null
-        podman run --rm mine sh -c "ls -d /etc/issue /usr/share/words/a /d; stat -c %u:%g /d"  || true
-        printf "FROM mine\nRUN rm -r /d && echo x > /built\nCOPY stderr /copied\n" > Containerfile
-        podman build -q -t built . >/dev/null
-        podman run --rm built sh -c "ls /built /copied; test ! -e /d && echo gone"
-        podman run --rm --read-only built sh -c "touch /x || echo refused"
-        podman rm -a -f >/dev/null
-        podman unshare grep -c "$HOME.*fuse.strata" /proc/mounts || true
-    ' 3>&2
-"#;
-
-const ROOTLESS_SAYS: &str = "5:6\n0:0\nA /d\nC /etc\nC /usr\nC /usr/share\nC /usr/share/words\n\
-    D /etc/issue\nD /usr/share/words/a\n/d\n5:6\n/built\n/copied\ngone\nrefused\n0\n";

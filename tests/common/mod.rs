@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod daemon;
+pub mod golden;
 pub mod live;
 pub mod random;
 pub mod tree;

@@ -6,9 +6,13 @@
     missing_docs
 )]
 
+#[allow(dead_code, reason = "the other tests use the rest of it")]
+#[path = "../unprivileged/build.rs"]
+mod build;
 #[path = "../common/mod.rs"]
 mod common;
 
+mod containers;
 mod daemon;
 mod differential;
 mod dirs;
@@ -23,5 +27,6 @@ mod lowers;
 mod mount8;
 mod options;
 mod owners;
+mod provenance;
 mod semantics;
 mod verify;

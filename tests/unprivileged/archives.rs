@@ -45,7 +45,7 @@ impl Bench {
     fn save(&self, images: &[&str], format: SaveFormat) -> Vec<u8> {
         let images: Vec<String> = images.iter().map(|name| (*name).to_owned()).collect();
         let mut out = Vec::new();
-        save(&self.store, &images, format, &mut out, &Silent).unwrap();
+        save(&self.store, &images, &format.into(), &mut out, &Silent).unwrap();
         out
     }
 }
@@ -237,7 +237,7 @@ fn zstd_layers_are_rewritten_for_docker_only() {
     let saved = save(
         &bench.store,
         &images,
-        SaveFormat::DockerArchive,
+        &SaveFormat::DockerArchive.into(),
         &mut out,
         &Silent,
     )
@@ -271,7 +271,7 @@ fn names_go_out_as_they_were_asked_for() {
     let missing = save(
         &bench.store,
         &["gone:1".into()],
-        SaveFormat::OciArchive,
+        &SaveFormat::OciArchive.into(),
         &mut Vec::new(),
         &Silent,
     );
@@ -285,12 +285,32 @@ fn saved_files_and_directories_are_whole_or_absent() {
     let images = ["app:1".to_owned()];
     let format = SaveFormat::DockerArchive;
     let dir = bench.path("out");
-    save_dir(&bench.store, &images, &dir, &Silent).unwrap();
+    save_dir(
+        &bench.store,
+        &images,
+        &SaveFormat::OciDir.into(),
+        &dir,
+        &Silent,
+    )
+    .unwrap();
     let again = Bench::new();
     assert_eq!(names(&again.load(&dir)[0]), ["app:1"]);
-    let full = save_dir(&bench.store, &images, &dir, &Silent);
+    let full = save_dir(
+        &bench.store,
+        &images,
+        &SaveFormat::OciDir.into(),
+        &dir,
+        &Silent,
+    );
     assert!(full.unwrap_err().to_string().contains("not empty"));
-    save_file(&bench.store, &images, format, &bench.path("a.tar"), &Silent).unwrap();
+    save_file(
+        &bench.store,
+        &images,
+        &format.into(),
+        &bench.path("a.tar"),
+        &Silent,
+    )
+    .unwrap();
     assert_eq!(
         names(&Bench::new().load(&bench.path("a.tar"))[0]),
         ["app:1"]
@@ -307,9 +327,21 @@ fn saved_files_and_directories_are_whole_or_absent() {
     std::fs::write(&blob, bytes).unwrap();
     let list = || files(bench.dir.path()).len();
     let before = list();
-    let error = save_file(&bench.store, &images, format, &bench.path("b.tar"), &Silent);
+    let error = save_file(
+        &bench.store,
+        &images,
+        &format.into(),
+        &bench.path("b.tar"),
+        &Silent,
+    );
     assert!(error.unwrap_err().to_string().contains("damaged"));
-    let error = save_dir(&bench.store, &images, &bench.path("out2"), &Silent);
+    let error = save_dir(
+        &bench.store,
+        &images,
+        &SaveFormat::OciDir.into(),
+        &bench.path("out2"),
+        &Silent,
+    );
     assert!(error.unwrap_err().to_string().contains("damaged"));
     assert!(!bench.path("b.tar").exists() && !bench.path("out2").exists());
     assert_eq!(list(), before);

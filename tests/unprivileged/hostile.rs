@@ -503,6 +503,7 @@ fn try_load(store: &Store, archive: &Path) -> Result<usize, String> {
             floor_bytes: 4 << 20,
             ratio: 100,
         },
+        ..LoadOptions::default()
     };
     load(store, &Source::Path(archive.to_owned()), &options, &Silent)
         .map(|loaded| loaded.len())

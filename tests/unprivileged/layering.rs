@@ -15,7 +15,7 @@ const BELOW: &[(&str, &[&str])] = &[
     ("content", &["image", "sys"]),
     ("index", &["content", "image", "sys", "tar"]),
     ("layer", &["content", "image", "index", "sys", "tar"]),
-    ("union", &["content", "layer", "sys"]),
+    ("union", &["content", "image", "layer", "sys"]),
     ("fuse", &["content", "layer", "sys", "union"]),
     ("store", &["content", "image", "sys"]),
     (
@@ -29,6 +29,10 @@ const BELOW: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "copy",
+        &["archive", "content", "layer", "sys", "tar", "union"],
+    ),
+    (
         "inspect",
         &[
             "archive", "content", "image", "index", "layer", "store", "tar", "union",
@@ -37,8 +41,8 @@ const BELOW: &[(&str, &[&str])] = &[
     (
         "mount",
         &[
-            "archive", "commit", "content", "fuse", "image", "index", "layer", "store", "sys",
-            "union",
+            "archive", "commit", "content", "copy", "fuse", "image", "index", "layer", "store",
+            "sys", "union",
         ],
     ),
 ];

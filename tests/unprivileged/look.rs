@@ -264,6 +264,8 @@ fn layers_alone_and_stacks_are_trees_too() {
         "/etc/content\n/etc/second\n"
     );
     assert_eq!(list(&["readlink", &format!("{name}:/link")]), "etc\n");
+    let row = list(&["readlink", "--format", "json", &format!("{name}:/link")]);
+    assert!(row.contains("\"Target\":\"etc\""), "{row}");
     assert_eq!(
         list(&["readlink", "-f", &format!("{name}:/link/x")]),
         "/etc/x\n"

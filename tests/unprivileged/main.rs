@@ -6,9 +6,17 @@
     missing_docs
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod analysis;
 mod archives;
 mod build;
+mod cli;
+mod containers;
+mod cp;
+mod golden;
 mod hostile;
+mod images;
 mod layering;
 mod look;

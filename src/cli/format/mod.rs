@@ -7,7 +7,7 @@ mod units;
 use serde_json::{Map, Value};
 
 pub use template::Template;
-pub use units::{age, exact_size, size};
+pub use units::{age, exact_size, go_time, size};
 
 use crate::error::Failure;
 

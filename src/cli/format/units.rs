@@ -61,6 +61,15 @@ pub fn age(seconds: i64) -> String {
     format!("{text} ago")
 }
 
+/// An RFC 3339 time as Go prints one: `2026-11-23 05:25:41 +0000 UTC`. What is none stays as it is.
+#[must_use]
+pub fn go_time(text: &str) -> String {
+    match crate::image::time::parse(text) {
+        Some(time) => time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        None => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +99,15 @@ mod tests {
         ] {
             assert_eq!(exact_size(bytes), text);
         }
+    }
+
+    #[test]
+    fn times_are_gos() {
+        assert_eq!(
+            go_time("2026-11-23T05:25:41.102794512Z"),
+            "2026-11-23 05:25:41 +0000 UTC"
+        );
+        assert_eq!(go_time("once"), "once");
     }
 
     #[test]
