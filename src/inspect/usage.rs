@@ -163,7 +163,10 @@ pub fn by_extension(tree: &Tree, start: &Found) -> Result<Vec<Share>, Failure> {
 /// part of it.
 fn extension(name: &[u8]) -> Vec<u8> {
     let version = |b: &u8| b.is_ascii_digit() || *b == b'.';
-    let end = name.iter().rposition(|b| !version(b)).map_or(0, |at| at + 1);
+    let end = name
+        .iter()
+        .rposition(|b| !version(b))
+        .map_or(0, |at| at + 1);
     let name = match name.get(..end).filter(|n| n.ends_with(b".so")) {
         Some(library) => library,
         None => name,

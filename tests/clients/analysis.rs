@@ -1,6 +1,7 @@
 //! Differences and usage beside what GNU tools say of the trees that umoci unpacks.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 
 use crate::common::cli::{Stopwatch, Strata, can_mount, have, said};
@@ -12,7 +13,10 @@ use crate::samples::{self, Sample};
 fn expected(before: &Tree, after: &Tree) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for path in before.keys().chain(after.keys()) {
-        let shown = format!("/{}", path.display());
+        let shown = match path.to_str() {
+            Some(text) => format!("/{text}"),
+            None => format!("/{}", path.as_os_str().as_bytes().escape_ascii()),
+        };
         let said = match (before.get(path), after.get(path)) {
             (None, Some(_)) => "A".to_owned(),
             (Some(_), None) => "D".to_owned(),
@@ -48,6 +52,21 @@ fn words(old: &Object, new: &Object) -> Vec<&'static str> {
     ];
     words.extend(all.iter().filter(|(is, _)| *is).map(|(_, word)| *word));
     words
+}
+
+fn assert_same(ours: &BTreeMap<String, String>, theirs: &BTreeMap<String, String>, what: &str) {
+    let paths = ours.keys().chain(theirs.keys());
+    let wrong: Vec<_> = paths
+        .filter(|path| ours.get(*path) != theirs.get(*path))
+        .map(|path| {
+            format!(
+                "{path}: strata {:?}, GNU {:?}",
+                ours.get(path),
+                theirs.get(path)
+            )
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{what}: {wrong:#?}");
 }
 
 fn compare(test: &'static str, sample: &Sample) {
@@ -111,10 +130,10 @@ fn compare(test: &'static str, sample: &Sample) {
     // umoci makes the root itself where no layer names it.
     found.remove("/");
     expected.remove("/");
-    assert_eq!(found, expected);
+    assert_same(&found, &expected, "images");
     let mut of_container = parse(&container.out);
     of_container.remove("/");
-    assert_eq!(of_container, expected);
+    assert_same(&of_container, &expected, "the image and the container");
 
     // Bytes of files, each inode once, as du(1) would have them.
     let script = "find \"$1\" -xdev -type f -printf '%i %s\\n' | sort -u | awk '{s += $2} END {printf \"%d\", s}'";

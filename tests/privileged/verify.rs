@@ -99,7 +99,10 @@ fn mount_damaged(strata: &Strata, case: &str) {
     let said = strata.run(&["mount", "-o", "ro", "app:1", point.to_str().unwrap()]);
     if !said.ok {
         // A list of images that leaves one out says so before.
-        let lines = said.err.lines().filter(|l| !l.starts_with("strata: warn: "));
+        let lines = said
+            .err
+            .lines()
+            .filter(|l| !l.starts_with("strata: warn: "));
         let lines: Vec<_> = lines.collect();
         assert_eq!(lines.len(), 1, "{case}: {}", said.err);
         assert!(lines[0].starts_with("strata: "), "{case}: {}", said.err);
