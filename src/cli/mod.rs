@@ -5,6 +5,7 @@
 //! line is wrong; 64 `inspect` was given a template that can't be parsed. A command on several objects
 //! does what it can, and ends with 1 when one of them failed.
 
+mod bytes;
 mod cat;
 mod commit;
 mod completion;
@@ -13,9 +14,13 @@ mod container;
 mod cp;
 mod create;
 mod diff;
+mod difference;
+mod dockerfile;
+mod du;
 mod export;
 mod find;
 pub mod format;
+mod grep;
 mod history;
 mod image;
 mod images;
@@ -37,6 +42,7 @@ mod stat;
 mod sum;
 mod system;
 mod tree;
+mod verify;
 mod which;
 
 use std::io::{IsTerminal as _, Write};
@@ -143,6 +149,10 @@ enum Command {
     Sum(sum::Args),
     Layers(layers::Args),
     Which(which::Args),
+    Du(du::Args),
+    Grep(grep::Args),
+    Dockerfile(dockerfile::Args),
+    Verify(verify::Args),
     System(system::Args),
     Info(system::InfoArgs),
     Version(system::VersionArgs),
@@ -238,6 +248,10 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Sum(args) => args.run(context),
         Command::Layers(args) => args.run(context),
         Command::Which(args) => args.run(context),
+        Command::Du(args) => args.run(context),
+        Command::Grep(args) => args.run(context),
+        Command::Dockerfile(args) => args.run(context),
+        Command::Verify(args) => args.run(context),
         Command::System(args) => args.run(context),
         Command::Info(args) => args.run(context),
         Command::Version(args) => args.run(),

@@ -193,11 +193,8 @@ impl Image {
             metacopy: true,
             ..UnionOptions::default()
         };
-        Ok(Tree::of_union(Union::new(
-            vec![layer],
-            Some(upper),
-            options,
-        )?))
+        let union = Union::new(vec![Arc::clone(&layer) as _], Some(upper), options)?;
+        Ok(Tree::of_container(union, layer))
     }
 
     /// The index of a layer or stack, opened once.

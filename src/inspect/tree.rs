@@ -96,7 +96,8 @@ pub struct Tree(Inner);
 #[derive(Clone)]
 enum Inner {
     Indexed(Arc<ImageLayer>),
-    Union(Arc<Union>),
+    /// With the image's layer, where it is the only one below.
+    Union(Arc<Union>, Option<Arc<ImageLayer>>),
 }
 
 impl Tree {
@@ -109,7 +110,14 @@ impl Tree {
     /// The tree of a union.
     #[must_use]
     pub fn of_union(union: Arc<Union>) -> Self {
-        Self(Inner::Union(union))
+        Self(Inner::Union(union, None))
+    }
+
+    /// The tree of a union whose one lower is this layer: what the upper has not changed has the
+    /// layer's content keys.
+    #[must_use]
+    pub fn of_container(union: Arc<Union>, layer: Arc<ImageLayer>) -> Self {
+        Self(Inner::Union(union, Some(layer)))
     }
 
     /// The index, where the tree is one: for questions that need its records. An [`Object::id`] is
@@ -118,7 +126,7 @@ impl Tree {
     pub fn index(&self) -> Option<&Index> {
         match &self.0 {
             Inner::Indexed(layer) => Some(layer.index()),
-            Inner::Union(_) => None,
+            Inner::Union(..) => None,
         }
     }
 
@@ -129,7 +137,7 @@ impl Tree {
     pub fn root(&self) -> Result<Object> {
         match &self.0 {
             Inner::Indexed(layer) => indexed(layer.index(), ROOT),
-            Inner::Union(union) => {
+            Inner::Union(union, _) => {
                 let root = union.root();
                 let stat = union.getattr(&root)?;
                 Ok(of_node(&root, stat))
@@ -148,7 +156,7 @@ impl Tree {
                 let found = index.lookup(number(dir.node)?, name.as_bytes())?;
                 found.map(|dirent| entry(index, &dirent)).transpose()
             }
-            Inner::Union(union) => {
+            Inner::Union(union, _) => {
                 let parent = union.get(NodeId(dir.node))?;
                 let found = union.lookup(&parent, name)?;
                 Ok(found.map(|f| Entry::Object(of_node(&f.node, f.stat))))
@@ -173,7 +181,7 @@ impl Tree {
                     });
                 }
             }
-            Inner::Union(union) => {
+            Inner::Union(union, _) => {
                 let parent = union.get(NodeId(dir.node))?;
                 for item in union.read_dir(&parent)?.iter() {
                     if let Some(found) = union.lookup(&parent, item.name)? {
@@ -199,7 +207,7 @@ impl Tree {
         }
         match &self.0 {
             Inner::Indexed(layer) => layer.read_link(LayerNode(object.node)).map(Vec::from),
-            Inner::Union(union) => {
+            Inner::Union(union, _) => {
                 let node = union.get(NodeId(object.node))?;
                 union.read_link(&node)
             }
@@ -236,7 +244,7 @@ impl Tree {
                     all.push((name.to_vec(), value.to_vec()))
                 })?;
             }
-            Inner::Union(union) => {
+            Inner::Union(union, _) => {
                 use std::os::unix::ffi::OsStrExt as _;
                 let node = union.get(NodeId(object.node))?;
                 for name in union.xattr_names(&node)? {
@@ -259,7 +267,7 @@ impl Tree {
         }
         let contents = match &self.0 {
             Inner::Indexed(layer) => layer.open(LayerNode(object.node))?,
-            Inner::Union(union) => {
+            Inner::Union(union, _) => {
                 let node = union.get(NodeId(object.node))?;
                 let flags = OpenFlags(libc::O_RDONLY);
                 union.open(&node, flags, Caller::default())?.contents
@@ -278,7 +286,15 @@ impl Tree {
     pub fn content_key(&self, object: &Object) -> Result<Option<[u8; 32]>> {
         match &self.0 {
             Inner::Indexed(layer) => Ok(layer.index().inode(number(object.node)?)?.key),
-            Inner::Union(_) => Ok(None),
+            Inner::Union(union, layer) => {
+                let node = union.get(NodeId(object.node))?;
+                match (layer, node.lower()) {
+                    (Some(layer), [lower]) if !node.has_upper_data() => {
+                        Ok(layer.index().inode(number(lower.node().0)?)?.key)
+                    }
+                    _ => Ok(None),
+                }
+            }
         }
     }
 
@@ -289,7 +305,7 @@ impl Tree {
     pub fn is_changed(&self, object: &Object) -> Result<bool> {
         match &self.0 {
             Inner::Indexed(_) => Ok(false),
-            Inner::Union(union) => Ok(union.get(NodeId(object.node))?.has_upper()),
+            Inner::Union(union, _) => Ok(union.get(NodeId(object.node))?.has_upper()),
         }
     }
 

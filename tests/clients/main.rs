@@ -3,6 +3,8 @@
 //! `STRATA_TEST_NO_SKIP=1` makes that a failure. `scripts/test` installs everything and sets it.
 
 #[cfg(test)]
+mod analysis;
+#[cfg(test)]
 #[allow(dead_code, reason = "the other tests use the rest of it")]
 #[path = "../unprivileged/build.rs"]
 mod build;

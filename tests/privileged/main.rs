@@ -29,3 +29,4 @@ mod options;
 mod owners;
 mod provenance;
 mod semantics;
+mod verify;
