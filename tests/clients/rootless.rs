@@ -12,6 +12,9 @@ use crate::samples::{Sample, big, small};
 /// Devices, ranges and a user of its own, seen in this mount namespace only.
 const USER: &str = r#"
     D=$PWD
+    # What other tests have mounted must not live on in here.
+    awk -v tmp="${TMPDIR:-/tmp}/" 'index($5, tmp) == 1 {print $5}' /proc/self/mountinfo | sort -r |
+        while IFS= read -r m; do umount -l "$(printf %b "$m")" 2>/dev/null || true; done
     mkdir dev etc home run tmp
     mknod -m 666 dev/fuse c 10 229; mount --bind dev/fuse /dev/fuse
     mknod -m 666 dev/tun c 10 200; [ ! -e /dev/net/tun ] || mount --bind dev/tun /dev/net/tun
