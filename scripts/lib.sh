@@ -33,6 +33,17 @@ install_packages() {
     rm -f "$log"
 }
 
+# cargo_tool CRATE VERSION: a program from crates.io, built once and kept; prints where it is.
+cargo_tool() {
+    local tools=${STRATA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/strata}/tools
+    # The list is cargo's own: a program's answer to --version has many forms.
+    if ! grep -qs "^\"$1 $2 " "$tools/.crates.toml" || [ ! -x "$tools/bin/$1" ]; then
+        say "building $1 $2"
+        CARGO_TARGET_DIR=$tools/target cargo install --quiet --locked --root "$tools" "$1@$2" >&2
+    fi
+    echo "$tools/bin/$1"
+}
+
 # storage_driver DIR: the driver of containers/storage that works on DIR's file system.
 storage_driver() {
     local probe=$1/probe answer=vfs
