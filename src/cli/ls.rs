@@ -325,10 +325,12 @@ impl Output<'_> {
         for (item, [a, b, c, d, when]) in items.iter().zip(&cells) {
             self.inode(item)?;
             let mode = mode_letters(&item.entry);
-            write!(
-                self.out,
-                "{mode} {a:>links$} {b:<user$} {c:<group$} {d:>size$} {when} "
-            )?;
+            write!(self.out, "{mode} {a:>links$} ")?;
+            match self.args.numeric {
+                true => write!(self.out, "{b:>user$} {c:>group$} ")?,
+                false => write!(self.out, "{b:<user$} {c:<group$} ")?,
+            }
+            write!(self.out, "{d:>size$} {when} ")?;
             self.out.write_all(&self.names.show(&item.name))?;
             let target = match item.entry.object() {
                 Some(object) => link_target(tree, &object)?.map(|t| (object.stat.kind, t)),

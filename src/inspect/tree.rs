@@ -367,9 +367,14 @@ fn entry(index: &Index, dirent: &Dirent<'_>) -> Result<Entry> {
 
 fn indexed(index: &Index, number: InodeNo) -> Result<Object> {
     let inode = index.inode(number)?;
+    let mut stat = index.stat(number, &inode)?;
+    // Whatever a tar says of it: on Linux a symbolic link has no mode of its own.
+    if stat.kind == FileType::Symlink {
+        stat.perm = 0o777;
+    }
     Ok(Object {
         node: number.0.into(),
-        stat: index.stat(number, &inode)?,
+        stat,
         marks: Marks {
             implicit: inode.marks & IMPLICIT != 0,
             opaque: inode.marks & OPAQUE != 0,
