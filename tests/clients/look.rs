@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::build::{Docker, Tar, record};
+use crate::common::build::{Docker, Tar, record};
 use crate::common::cli::{Strata, have, said, skip};
 use crate::peers::{skopeo_copy, umoci_unpack};
 use crate::samples;

@@ -5,10 +5,6 @@
 #[cfg(test)]
 mod analysis;
 #[cfg(test)]
-#[allow(dead_code, reason = "the other tests use the rest of it")]
-#[path = "../unprivileged/build.rs"]
-mod build;
-#[cfg(test)]
 #[path = "../common/mod.rs"]
 mod common;
 #[cfg(test)]

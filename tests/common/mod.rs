@@ -1,6 +1,7 @@
 //! What the test binaries share.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod build;
 pub mod cli;
 pub mod daemon;
 pub mod golden;

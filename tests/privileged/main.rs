@@ -6,9 +6,6 @@
     missing_docs
 )]
 
-#[allow(dead_code, reason = "the other tests use the rest of it")]
-#[path = "../unprivileged/build.rs"]
-mod build;
 #[path = "../common/mod.rs"]
 mod common;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use stratafs::image::Digest;
 
-use crate::build::{Docker, Tar};
+use crate::common::build::{Docker, Tar};
 use crate::common::cli::{Strata, can_mount};
 
 fn layer_of(path: &Path) -> Result<String, rustix::io::Errno> {

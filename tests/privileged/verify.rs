@@ -9,11 +9,7 @@ use stratafs::store::Store;
 use crate::common::cli::{Strata, can_mount};
 use crate::common::tree;
 
-#[allow(dead_code, reason = "a part of it is used here")]
-#[path = "../unprivileged/build.rs"]
-mod build;
-
-use build::{GZIP, Layout, TAR, Tar, gzip, layer};
+use crate::common::build::{GZIP, Layout, TAR, Tar, gzip, layer};
 
 /// Spoils a file; what was mapped before keeps the old one.
 fn harm(path: &Path, how: &str) {

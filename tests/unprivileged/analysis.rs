@@ -16,7 +16,7 @@ use stratafs::inspect::waste::of_image;
 use stratafs::inspect::{Image, Target};
 use stratafs::store::Store;
 
-use crate::build::*;
+use crate::common::build::*;
 
 struct Bench {
     dir: tempfile::TempDir,

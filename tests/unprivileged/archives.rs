@@ -10,7 +10,7 @@ use stratafs::archive::{
 use stratafs::image::Digest;
 use stratafs::store::Store;
 
-use crate::build::*;
+use crate::common::build::*;
 
 /// A store in a directory of its own, with room for archives.
 struct Bench {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::build::{Docker, Layout, MANIFEST, TAR, Tar, ZSTD, gzip, layer, record};
+use crate::common::build::{Docker, Layout, MANIFEST, TAR, Tar, ZSTD, gzip, layer, record};
 use crate::common::cli::{Strata, said};
 
 /// A store with `base:1`, an image of two layers.
@@ -331,7 +331,7 @@ fn an_export_is_right_across_layers() {
 fn what_can_not_be_imported_leaves_nothing() {
     let strata = with_base();
     let pax = record("SCHILY.xattr.user.x", &[0; 300_000]);
-    let before = crate::build::files(&strata.root);
+    let before = crate::common::build::files(&strata.root);
     for (what, bytes) in [
         ("empty", Vec::new()),
         ("noise", vec![b'x'; 4096]),
@@ -353,7 +353,7 @@ fn what_can_not_be_imported_leaves_nothing() {
             .failure();
         assert_eq!(said.lines().count(), 1, "{what}: {said}");
         assert!(said.contains("bad.tar"), "{what}: {said}");
-        assert_eq!(crate::build::files(&strata.root), before, "{what}");
+        assert_eq!(crate::common::build::files(&strata.root), before, "{what}");
     }
     for words in [
         &["import", "http://example.org/x.tar"][..],
@@ -524,9 +524,10 @@ fn an_image_for_another_platform_is_chosen_by_name() {
     for (architecture, text) in [("amd64", "here"), ("arm64", "elsewhere")] {
         let plain = layer(text);
         let zstd = zstd::encode_all(&plain[..], 3).unwrap();
-        let mut config: Value = serde_json::from_slice(&crate::build::config(&[&plain])).unwrap();
+        let mut config: Value =
+            serde_json::from_slice(&crate::common::build::config(&[&plain])).unwrap();
         config["architecture"] = architecture.into();
-        let config = layout.blob(crate::build::CONFIG, config.to_string().as_bytes());
+        let config = layout.blob(crate::common::build::CONFIG, config.to_string().as_bytes());
         let layer = layout.blob(ZSTD, &zstd);
         let mut manifest = layout.manifest(&serde_json::json!({
             "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer],
@@ -535,7 +536,7 @@ fn an_image_for_another_platform_is_chosen_by_name() {
         manifests.push(manifest);
     }
     let index = serde_json::json!({"schemaVersion": 2, "manifests": manifests});
-    let index = layout.blob(crate::build::INDEX, index.to_string().as_bytes());
+    let index = layout.blob(crate::common::build::INDEX, index.to_string().as_bytes());
     let archive = strata.path("both.tar");
     fs::write(&archive, layout.list(index, "both:1").pack()).unwrap();
     let archive = archive.to_str().unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::build::Tar;
+use crate::common::build::Tar;
 use crate::common::cli::{Said, Strata};
 use crate::common::tree;
 use crate::containers::with_base;

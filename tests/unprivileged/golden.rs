@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use stratafs::image::Digest;
 
-use crate::build::Tar;
+use crate::common::build::Tar;
 
 const MINUTE: i64 = 60;
 const YEAR: i64 = 365 * 24 * 3600;

@@ -8,7 +8,7 @@ use stratafs::archive::{Limits, LoadOptions, Silent, Source, load};
 use stratafs::image::Digest;
 use stratafs::store::Store;
 
-use crate::build::*;
+use crate::common::build::*;
 
 /// An archive, and what the refusal must say besides the archive's name.
 struct Case {

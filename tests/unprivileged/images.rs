@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stratafs::image::Reference;
 use stratafs::store::Store;
 
-use crate::build::Tar;
+use crate::common::build::Tar;
 use crate::golden::{Image, Strata, layer};
 
 const HEX: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

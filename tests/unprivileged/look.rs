@@ -14,7 +14,7 @@ use stratafs::inspect::which::which;
 use stratafs::inspect::{Counts, Descend, Image, Span, Stack, Target, Visit};
 use stratafs::store::Store;
 
-use crate::build::*;
+use crate::common::build::*;
 
 /// Runs a script of the shell in a directory; it must succeed.
 fn shell(dir: &Path, script: &str) {

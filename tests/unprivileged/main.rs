@@ -11,7 +11,6 @@ mod common;
 
 mod analysis;
 mod archives;
-mod build;
 mod cli;
 mod containers;
 mod cp;

@@ -102,7 +102,9 @@ fn image(stack: &[(&str, &[Has])]) -> Made {
 }
 
 /// Stored and wasted bytes, the bytes of each cause, and the paths with theirs.
-fn found(made: &Made) -> (u64, u64, Vec<(&'static str, u64)>, Vec<(String, u64)>) {
+type Figures = (u64, u64, Vec<(&'static str, u64)>, Vec<(String, u64)>);
+
+fn found(made: &Made) -> Figures {
     let ids: Vec<_> = made
         .layers
         .iter()
