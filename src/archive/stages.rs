@@ -16,7 +16,7 @@ use crate::content::stream::decoder;
 use crate::error::{Context, Failure};
 use crate::image::{Compression, Digest};
 use crate::index::build::LayerBuilder;
-use crate::tar::MemberKind;
+use crate::tar::{Member, MemberKind};
 use crate::tar::reader::TarReader;
 
 /// What is to be made of a layer.
@@ -271,10 +271,9 @@ fn build(intake: Intake) -> Result<Tree, Failure> {
     let mut tree = Tree::default();
     let mut buffer = vec![0; 64 << 10];
     while let Some(member) = reader.next_member()? {
-        let whole = member.kind == MemberKind::Regular && member.sparse.is_none();
-        let key = match whole {
+        let key = match is_keyed(&member) {
             true => Some(
-                content_key(reader.data(), &mut buffer)
+                content_key(&mut reader, &member, &mut buffer)
                     .context(|| format!("member \"{}\"", member.path.escape_ascii()))?,
             ),
             false => None,
@@ -287,12 +286,47 @@ fn build(intake: Intake) -> Result<Tree, Failure> {
     Ok(tree)
 }
 
-/// The blake3 of a file's bytes: the name of its contents.
-fn content_key(data: &mut dyn Read, buffer: &mut [u8]) -> Result<[u8; 32], Failure> {
+/// How many times the length of its data the holes of a file may have for it to get a key: what is
+/// hashed follows what is stored.
+const HOLLOWEST: u64 = 16;
+
+fn is_keyed(member: &Member) -> bool {
+    let hollow = member.size / HOLLOWEST > member.stored_size;
+    member.kind == MemberKind::Regular && !(member.sparse.is_some() && hollow)
+}
+
+/// The blake3 of a file's bytes, holes read as zeros: the name of its contents.
+fn content_key(
+    reader: &mut TarReader<Intake>,
+    member: &Member,
+    buffer: &mut [u8],
+) -> Result<[u8; 32], Failure> {
     let mut hash = blake3::Hasher::new();
+    let mut at = 0;
+    for run in member.sparse.iter().flatten() {
+        let zeros = run.offset.saturating_sub(at);
+        hash_all(&mut hash, &mut std::io::repeat(0).take(zeros), buffer)?;
+        hash_all(&mut hash, &mut reader.data().take(run.len), buffer)?;
+        at = run.offset.saturating_add(run.len);
+    }
+    match member.sparse {
+        Some(_) => {
+            let zeros = member.size.saturating_sub(at);
+            hash_all(&mut hash, &mut std::io::repeat(0).take(zeros), buffer)?;
+        }
+        None => hash_all(&mut hash, reader.data(), buffer)?,
+    }
+    Ok(*hash.finalize().as_bytes())
+}
+
+fn hash_all(
+    hash: &mut blake3::Hasher,
+    data: &mut dyn Read,
+    buffer: &mut [u8],
+) -> Result<(), Failure> {
     loop {
         match data.read(buffer) {
-            Ok(0) => return Ok(*hash.finalize().as_bytes()),
+            Ok(0) => return Ok(()),
             Ok(n) => {
                 hash.update(buffer.get(..n).unwrap_or_default());
             }

@@ -1,12 +1,15 @@
 //! The bytes of blobs, at random and as streams.
 
 pub mod compress;
+pub mod copy;
+pub mod objects;
 pub mod stream;
 pub mod tar_file;
 
+use std::fs::File;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Errno, Error, Result};
 use crate::image::DiffId;
 
 /// Something readable at an offset.
@@ -29,6 +32,25 @@ pub trait ReadAt: Send + Sync {
     /// or fetched first.
     fn is_at_hand(&self) -> bool {
         false
+    }
+
+    /// Where the bytes from `offset` to the end of their run of data lie in a host file, as that
+    /// file and an offset in it: the kernel can copy them by itself.
+    fn host_range(&self, _offset: u64) -> Option<(&File, u64)> {
+        None
+    }
+
+    /// Whether it is worth a host file of its own, which isn't there yet.
+    fn is_worth_a_file(&self) -> bool {
+        false
+    }
+
+    /// Makes that host file; takes as long as copying all bytes.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where it isn't worth one; what reading and writing report.
+    fn to_file(&self) -> Result<Arc<File>> {
+        Err(Error::new(Errno::EOPNOTSUPP))
     }
 
     /// The next data at or after `offset` as (start, end), or `None` when only a hole follows:

@@ -28,6 +28,10 @@ impl ReadAt for File {
     fn is_at_hand(&self) -> bool {
         true
     }
+
+    fn host_range(&self, offset: u64) -> Option<(&File, u64)> {
+        Some((self, offset))
+    }
 }
 
 /// A run of data of a file with holes.
@@ -76,6 +80,10 @@ impl ReadAt for FileRange {
 
     fn is_at_hand(&self) -> bool {
         self.inner.is_at_hand()
+    }
+
+    fn host_range(&self, offset: u64) -> Option<(&File, u64)> {
+        self.inner.host_range(self.start + offset)
     }
 }
 
@@ -138,6 +146,12 @@ impl ReadAt for SparseRange {
 
     fn is_at_hand(&self) -> bool {
         self.inner.is_at_hand()
+    }
+
+    fn host_range(&self, offset: u64) -> Option<(&File, u64)> {
+        let run = self.from(offset).next().filter(|r| r.offset <= offset)?;
+        let at = self.start + run.stored + (offset - run.offset);
+        self.inner.host_range(at)
     }
 
     fn next_data(&self, offset: u64) -> Option<(u64, u64)> {

@@ -56,6 +56,8 @@ pub struct DirLayer {
     /// Whether some character devices 0:0 are devices, and carry a mark that says so.
     devices: bool,
     records: OwnerRecords,
+    /// Whether the root is in a mount that is read-only.
+    guarded: bool,
     /// A readable descriptor for finding objects by handle, and their device; `None` where that
     /// isn't allowed.
     by_handle: Option<(Arc<OwnedFd>, u64)>,
@@ -97,7 +99,9 @@ impl DirLayer {
         } else {
             OwnerRecords::default()
         };
+        let mount = rustix::fs::fstatvfs(&root)?.f_flag;
         Ok(Self {
+            guarded: mount.contains(rustix::fs::StatVfsMountFlags::RDONLY),
             devices: mark.is_ok_and(|m| m.is_some()),
             records,
             uuid: by_handle
@@ -323,6 +327,10 @@ impl Layer for DirLayer {
                     _ => Err(e),
                 })?;
         Ok(Contents::File(Arc::new(file)))
+    }
+
+    fn is_guarded(&self) -> bool {
+        self.guarded
     }
 
     fn dir_path(&self, dir: LayerNode) -> Result<Option<Vec<NameBuf>>> {

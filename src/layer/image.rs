@@ -4,10 +4,11 @@
 use std::sync::{Arc, OnceLock};
 
 use super::{Contents, DirItem, Entry, Layer, LayerNode, Marks, NodeEntry, StableId};
+use crate::content::objects::{Key, Objects, Unmade};
 use crate::content::tar_file::{FileRange, Run, SparseRange};
 use crate::content::{LayerData, ReadAt};
 use crate::error::{Errno, Error, Result};
-use crate::index::format::{DirentKind, NONE, Names, OPAQUE, Payload};
+use crate::index::format::{DirentKind, Inode, NONE, Names, OPAQUE, Payload};
 use crate::index::reader::{Dirent, Index, InodeNo, ROOT};
 use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
@@ -18,6 +19,8 @@ pub struct ImageLayer {
     data: Arc<dyn LayerData>,
     /// The layers' tars, opened when a file in them is.
     tars: Vec<OnceLock<Arc<dyn ReadAt>>>,
+    /// Whole files, where there is such a cache.
+    objects: Option<Arc<Objects>>,
 }
 
 impl ImageLayer {
@@ -25,7 +28,19 @@ impl ImageLayer {
     #[must_use]
     pub fn new(index: Index, data: Arc<dyn LayerData>) -> Self {
         let tars = (0..index.layer_count()).map(|_| OnceLock::new()).collect();
-        Self { index, data, tars }
+        Self {
+            index,
+            data,
+            tars,
+            objects: None,
+        }
+    }
+
+    /// The same, whose files are served as objects where they are worth it.
+    #[must_use]
+    pub fn with_objects(mut self, objects: Arc<Objects>) -> Self {
+        self.objects = Some(objects);
+        self
     }
 
     /// The index.
@@ -42,6 +57,43 @@ impl ImageLayer {
         }
         let tar = self.data.open(&self.index.layer(row)?.id())?;
         Ok(Arc::clone(slot.get_or_init(|| tar)))
+    }
+
+    /// The object that a file is to be served as.
+    fn object_of(&self, inode: &Inode) -> Option<(&Arc<Objects>, Key)> {
+        let objects = self.objects.as_ref()?;
+        let worth = inode.kind == Some(FileType::Regular)
+            && inode.size >= objects.limits().smallest.max(1)
+            && objects.limits().budget > 0;
+        let key = inode.key.filter(|_| worth)?;
+        Some((objects, Key(key)))
+    }
+
+    /// A file's bytes in its layer's tar.
+    fn stored(&self, inode: &Inode) -> Result<Arc<dyn ReadAt>> {
+        match inode.payload {
+            Payload::Stored { offset, .. } => Ok(Arc::new(FileRange::new(
+                self.tar(inode.layer)?,
+                offset,
+                inode.size,
+            ))),
+            Payload::Sparse { offset, .. } => {
+                let map = self.index.sparse_map(inode)?;
+                let run = |s: &crate::tar::Segment| Run {
+                    offset: s.offset,
+                    len: s.len,
+                    stored: s.stored,
+                };
+                let runs = map.iter().flat_map(|m| &m.segments).map(run).collect();
+                Ok(Arc::new(SparseRange::new(
+                    self.tar(inode.layer)?,
+                    offset,
+                    inode.size,
+                    runs,
+                )))
+            }
+            _ => Err(Error::new(Errno::EINVAL)),
+        }
     }
 
     fn entry(&self, dirent: &Dirent<'_>) -> Result<Entry> {
@@ -140,32 +192,18 @@ impl Layer for ImageLayer {
 
     fn open(&self, node: LayerNode) -> Result<Contents> {
         let inode = self.index.inode(number(node)?)?;
-        let stored: Arc<dyn ReadAt> = match inode.payload {
-            Payload::Stored { offset, .. } => {
-                Arc::new(FileRange::new(self.tar(inode.layer)?, offset, inode.size))
-            }
-            Payload::Sparse { offset, .. } => {
-                let map = self
-                    .index
-                    .sparse_map(&inode)?
-                    .map(|m| m.segments)
-                    .unwrap_or_default();
-                let run = |s: &crate::tar::Segment| Run {
-                    offset: s.offset,
-                    len: s.len,
-                    stored: s.stored,
-                };
-                let runs = map.iter().map(run).collect();
-                Arc::new(SparseRange::new(
-                    self.tar(inode.layer)?,
-                    offset,
-                    inode.size,
-                    runs,
-                ))
-            }
-            _ => return Err(Error::new(Errno::EINVAL)),
+        let Some((objects, key)) = self.object_of(&inode) else {
+            return self.stored(&inode).map(Contents::Stored);
         };
-        Ok(Contents::Stored(stored))
+        if let Some(file) = objects.find(&key, inode.size) {
+            return Ok(Contents::File(Arc::new(file)));
+        }
+        let unmade = Unmade::new(Arc::clone(objects), key, self.stored(&inode)?);
+        Ok(Contents::Stored(Arc::new(unmade)))
+    }
+
+    fn is_guarded(&self) -> bool {
+        self.objects.as_ref().is_some_and(|o| o.is_guarded())
     }
 
     fn stable_id(&self, node: LayerNode) -> Option<StableId> {

@@ -162,6 +162,11 @@ pub trait Layer: Send + Sync {
     /// `EINVAL` when the node is no regular file.
     fn open(&self, node: LayerNode) -> Result<Contents>;
 
+    /// Whether the kernel enforces that nobody can write to the files that [`Layer::open`] gives.
+    fn is_guarded(&self) -> bool {
+        false
+    }
+
     /// Takes one more reference of `node`. A node that `lookup` has returned has one.
     fn retain(&self, _node: LayerNode) {}
 

@@ -66,7 +66,8 @@ fn chain_layers(store: &Store, path: &Path) -> Result<Vec<Arc<dyn Layer>>, Failu
         Failure::from(e).context("this image can't be mounted; remove it and load it again")
     })?;
     let data = Arc::new(LayerFiles::open(store)?);
-    Ok(vec![Arc::new(ImageLayer::new(index, data))])
+    let layer = ImageLayer::new(index, data).with_objects(Arc::new(store.objects()?));
+    Ok(vec![Arc::new(layer)])
 }
 
 /// The data of a store's layers, reached from descriptors: also when a mount is above the store.

@@ -128,6 +128,8 @@ impl Store {
             stem(name).is_some_and(|d| keep.chains.contains(&ChainId(d)))
         })?;
         freed += sweep(&self.tmp_dir(), Duration::ZERO, |_| false)?;
+        let objects = self.objects()?;
+        freed += objects.prune(objects.limits().budget)?.bytes;
         Ok(Some(freed))
     }
 }

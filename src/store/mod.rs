@@ -8,6 +8,7 @@
 //! strata/layers/<diffID>.index .json             a layer's index, and what is known of it
 //! strata/layers/<diffID>.tar                     its uncompressed tar, if its blob is compressed
 //! strata/chains/<chainID>.index                  a stack's flattened index
+//! strata/objects/<blake3>                        files of layers, whole: a cache
 //! strata/containers/<id>/                        container.json, upper, work, log (mount::logs),
 //!                                                mount.json, and ended.json after a mount
 //! strata/mounts/<id>                             flocked while an image is mounted by itself
@@ -41,6 +42,7 @@ pub use blobs::BlobWriter;
 pub use lock::{FileLock, Lease};
 pub use pins::Pin;
 
+use crate::content::objects::{Limits, Objects};
 use crate::error::{Context, Failure, FailureKind};
 use crate::image::{ChainId, DiffId, Digest};
 
@@ -51,6 +53,7 @@ const DIRS: [&str; 8] = [
     "blobs/sha256",
     "strata/layers",
     "strata/chains",
+    "strata/objects",
     "strata/containers",
     "strata/mounts",
     "strata/tmp",
@@ -168,6 +171,26 @@ impl Store {
             .join(format!("{}.index", chain.0.hex()))
     }
 
+    /// The cache of whole files, of the size that `STRATA_OBJECTS` says (bytes, or with K, M, G or T;
+    /// 0 for none), else 16 GiB.
+    ///
+    /// # Errors
+    /// `Usage` when that is no size; `System` when the cache can't be opened.
+    pub fn objects(&self) -> Result<Objects, Failure> {
+        let mut limits = Limits::default();
+        if let Some(size) = std::env::var_os(OBJECTS_VARIABLE) {
+            limits.budget = size.to_str().and_then(parse_size).ok_or_else(|| {
+                Failure::usage(format!(
+                    "{OBJECTS_VARIABLE}={}: not a size; 0, 500M and 20G are some",
+                    size.display()
+                ))
+            })?;
+        }
+        let path = self.path("strata/objects");
+        Objects::open(&path, limits)
+            .map_err(|e| Failure::from(e).context(format!("open {}", path.display())))
+    }
+
     /// Makes renames into the store's directories last.
     ///
     /// # Errors
@@ -181,6 +204,22 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Names the size of the cache of whole files.
+const OBJECTS_VARIABLE: &str = "STRATA_OBJECTS";
+
+/// A number of bytes, with a binary unit or without.
+fn parse_size(text: &str) -> Option<u64> {
+    let shift = match text.bytes().last()?.to_ascii_uppercase() {
+        b'K' => 10,
+        b'M' => 20,
+        b'G' => 30,
+        b'T' => 40,
+        _ => return text.parse().ok(),
+    };
+    let number: u64 = text.get(..text.len() - 1)?.parse().ok()?;
+    number.checked_mul(1 << shift)
 }
 
 fn has_entries(dir: &Path) -> std::io::Result<bool> {

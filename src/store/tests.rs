@@ -306,3 +306,20 @@ fn the_best_of_a_descriptors_names_counts() {
         Some("localhost/new:2")
     );
 }
+
+#[test]
+fn the_size_of_the_cache_is_read() {
+    for (text, size) in [
+        ("0", Some(0)),
+        ("4096", Some(4096)),
+        ("500M", Some(500 << 20)),
+        ("2g", Some(2 << 30)),
+        ("G", None),
+        ("-1G", None),
+        ("", None),
+        ("16777216T", None),
+        ("1\u{e9}", None),
+    ] {
+        assert_eq!(super::parse_size(text), size, "{text}");
+    }
+}

@@ -53,7 +53,18 @@ pub fn next_data(file: &File, at: u64, len: u64) -> Result<Option<(u64, u64)>> {
     Ok(Some((start, end.min(len))))
 }
 
-fn copy_range(from: &File, mut from_at: u64, to: &File, mut to_at: u64, len: u64) -> Result<()> {
+/// Copies a run of bytes: copy_file_range(2), which shares blocks where offsets allow it, else reads
+/// and writes. Ends early where `from` does.
+///
+/// # Errors
+/// What reading and writing report.
+pub fn copy_range(
+    from: &File,
+    mut from_at: u64,
+    to: &File,
+    mut to_at: u64,
+    len: u64,
+) -> Result<()> {
     let mut left = len;
     while left > 0 {
         let chunk = usize::try_from(left.min(1 << 30)).unwrap_or(1 << 30);

@@ -4,7 +4,6 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rustix::fs::{
@@ -18,6 +17,7 @@ use super::node::Link;
 use super::open::open_nameless;
 use super::upper::{is_null_device, remove_quietly};
 use super::{LowerRef, Node, Union, Upper};
+use crate::content::copy::copy_to;
 use crate::error::{Context, Errno, Error, Result};
 use crate::layer::format::{Mark, encode_origin};
 use crate::layer::place::{Place, open_beneath};
@@ -569,33 +569,8 @@ fn copy_xattr(place: &Place, name: &OsStr, value: &[u8]) -> Result<()> {
 }
 
 fn copy_data(from: &Contents, to: &File, len: u64) -> Result<()> {
-    let stored = match from {
-        Contents::File(file) => return crate::sys::copy::copy_file(file, to, len),
-        Contents::Stored(stored) => stored,
-    };
-    to.set_len(len)?;
-    let mut buf = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(1 << 20)];
-    let mut at = 0;
-    while let Some((start, end)) = stored.next_data(at) {
-        at = start;
-        while at < end.min(len) {
-            let want = usize::try_from(end.min(len) - at)
-                .unwrap_or(usize::MAX)
-                .min(buf.len());
-            let space = buf.get_mut(..want).unwrap_or_default();
-            let got = stored.read_at(space, at)?;
-            let Some(data) = space.get(..got).filter(|d| !d.is_empty()) else {
-                return Err(Error::with(
-                    Errno::EIO,
-                    "a layer's file is shorter than its index says",
-                ));
-            };
-            to.write_all_at(data, at)?;
-            at += got as u64;
-        }
-        if at >= len {
-            break;
-        }
+    match from {
+        Contents::File(file) => crate::sys::copy::copy_file(file, to, len),
+        Contents::Stored(stored) => copy_to(&**stored, to),
     }
-    Ok(())
 }

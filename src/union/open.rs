@@ -43,6 +43,8 @@ pub struct Opened {
     pub contents: Contents,
     /// Whether it is the upper's file.
     pub from_upper: bool,
+    /// Of a lower's file: whether the kernel keeps everybody from writing to it.
+    pub guarded: bool,
 }
 
 impl Union {
@@ -75,6 +77,7 @@ impl Union {
             return Ok(Opened {
                 contents,
                 from_upper: false,
+                guarded: lower.layer().is_guarded(),
             });
         }
         let _tree = self.tree.read();
@@ -94,6 +97,7 @@ impl Union {
         Ok(Opened {
             contents: Contents::File(Arc::new(file)),
             from_upper: true,
+            guarded: false,
         })
     }
 
