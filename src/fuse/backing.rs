@@ -3,8 +3,11 @@
 //!
 //! A nodeid has one I/O mode from its first open handle to its last: passthrough, on one backing
 //! file, or cached. The kernel answers EIO to a mixture. So the mode is decided once, here, under one
-//! lock, and each further handle follows. An upper file without open handles goes through; a file
-//! that has cached handles when it is copied up stays cached.
+//! lock, and each further handle follows. A file without open handles goes through; one that has
+//! cached handles when it is copied up stays cached.
+//!
+//! Handles that go through to a lower's file can't follow a copy-up. What would change the file, or
+//! is to see a change, is refused ([`Mode::Lower`]), and the name gets another nodeid.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -48,9 +51,24 @@ impl From<&Opened> for Reader {
     }
 }
 
+/// Whose file is passed through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Lower,
+    Upper,
+}
+
+/// A file, registered to be passed through.
+pub(super) struct Offer<I> {
+    pub id: I,
+    pub side: Side,
+}
+
 /// A node's mode, as a new handle finds it.
 pub(super) enum Mode<I> {
     Passthrough(Arc<I>),
+    /// The node's handles go through to a lower's file, and this one is to write: it was not added.
+    Lower,
     /// Whether the pages that the kernel has of the file are still right.
     Cached {
         pages_valid: bool,
@@ -78,8 +96,27 @@ struct Open<I> {
 }
 
 enum By<I> {
-    Kernel(Arc<I>),
+    Kernel(Arc<I>, Side),
     Us(Option<Reader>),
+}
+
+/// What a handle is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    /// Nothing is read through it, and so nothing mapped.
+    Write,
+    ReadWrite,
+}
+
+impl Access {
+    /// Whether the contents can be changed through such a handle without a request.
+    fn stores(self) -> Stores {
+        match self {
+            Access::ReadWrite => Stores::Unseen,
+            Access::Read | Access::Write => Stores::Seen,
+        }
+    }
 }
 
 impl<I> Default for Modes<I> {
@@ -98,17 +135,32 @@ impl<I> Modes<I> {
         !self.0.lock().open.contains_key(&node)
     }
 
+    /// Whether a node's handles go through to a lower's file.
+    pub fn is_lower(&self, node: NodeId) -> bool {
+        let table = self.0.lock();
+        let open = table.open.get(&node);
+        open.is_some_and(|open| matches!(open.by, By::Kernel(_, Side::Lower)))
+    }
+
+    /// Whether the next handle of a node is read by the kernel itself, if its file can be.
+    pub fn may_pass(&self, node: NodeId) -> bool {
+        let table = self.0.lock();
+        let open = table.open.get(&node);
+        open.is_none_or(|open| matches!(open.by, By::Kernel(..)))
+    }
+
     /// Adds a handle. `offer` is the node's file, registered, if it can be passed through; `reader`
-    /// what the handle can be read from; `stores` whether it can be mapped for writing.
+    /// what the handle can be read from; `access` what it is for.
     pub fn attach(
         &self,
         node: NodeId,
-        offer: Option<I>,
+        offer: Option<Offer<I>>,
         reader: Option<Reader>,
-        stores: Stores,
+        access: Access,
     ) -> Mode<I> {
         // Dropped after the lock: to end a registration is a system call.
-        let (_refused, _dropped);
+        let _refused;
+        let _dropped;
         let mut table = self.0.lock();
         let table = &mut *table;
         let open = match table.open.entry(node) {
@@ -119,15 +171,19 @@ impl<I> Modes<I> {
             Entry::Vacant(free) => {
                 _refused = None;
                 let by = match offer {
-                    Some(id) => By::Kernel(Arc::new(id)),
+                    Some(offer) => By::Kernel(Arc::new(offer.id), offer.side),
                     None => By::Us(None),
                 };
                 free.insert(Open { handles: 0, by })
             }
         };
+        if access != Access::Read && matches!(open.by, By::Kernel(_, Side::Lower)) {
+            return Mode::Lower;
+        }
         open.handles += 1;
+        let stores = access.stores();
         match &mut open.by {
-            By::Kernel(id) => {
+            By::Kernel(id, _) => {
                 _dropped = None;
                 let id = Arc::clone(id);
                 let known = table.passed.entry(node).or_insert(stores);
@@ -171,7 +227,7 @@ impl<I> Modes<I> {
         table.files.promote(&node);
         match &table.open.get(&node)?.by {
             By::Us(reader) => reader.clone(),
-            By::Kernel(_) => None,
+            By::Kernel(..) => None,
         }
     }
 
@@ -245,12 +301,40 @@ mod tests {
 
     const NODE: NodeId = NodeId(7);
 
+    #[expect(clippy::unnecessary_wraps, reason = "what attach takes")]
+    fn offer(id: u32, side: Side) -> Option<Offer<u32>> {
+        Some(Offer { id, side })
+    }
+
+    #[test]
+    fn who_writes_is_kept_from_a_lower_file() {
+        let modes = Modes::<u32>::default();
+        let lower = || offer(1, Side::Lower);
+        assert!(modes.may_pass(NODE) && !modes.is_lower(NODE));
+        let mode = modes.attach(NODE, lower(), reader(false), Access::Read);
+        assert!(matches!(mode, Mode::Passthrough(id) if *id == 1));
+        assert!(modes.may_pass(NODE) && modes.is_lower(NODE));
+        for access in [Access::Write, Access::ReadWrite] {
+            let mode = modes.attach(NODE, offer(2, Side::Upper), reader(true), access);
+            assert!(matches!(mode, Mode::Lower));
+        }
+        // Who reads reads on; the refused ones are not counted.
+        let mode = modes.attach(NODE, None, reader(true), Access::Read);
+        assert!(matches!(mode, Mode::Passthrough(id) if *id == 1));
+        modes.detach(NODE);
+        modes.detach(NODE);
+        assert!(!modes.is_lower(NODE));
+        let mode = modes.attach(NODE, offer(2, Side::Upper), reader(true), Access::Write);
+        assert!(matches!(mode, Mode::Passthrough(id) if *id == 2));
+        assert!(!modes.is_lower(NODE));
+    }
+
     #[test]
     fn few_files_are_kept_open() {
         let modes = Modes::<u32>::default();
         let nodes = (10..10 + 2 * KEPT.get() as u64).map(NodeId);
         for node in nodes.clone() {
-            drop(modes.attach(node, None, reader(false), Stores::Seen));
+            drop(modes.attach(node, None, reader(false), Access::Read));
         }
         let open = || nodes.clone().filter(|n| modes.reader(*n).is_some()).count();
         assert_eq!(open(), KEPT.get());
@@ -265,10 +349,10 @@ mod tests {
     #[test]
     fn a_node_keeps_its_mode_until_its_last_handle() {
         let modes = Modes::<u32>::default();
-        let mode = modes.attach(NODE, None, reader(false), Stores::Seen);
+        let mode = modes.attach(NODE, None, reader(false), Access::Read);
         assert!(matches!(mode, Mode::Cached { pages_valid: true }));
         // Copied up while a cached handle is open: stays cached, read from the upper.
-        let mode = modes.attach(NODE, Some(1), reader(true), Stores::Unseen);
+        let mode = modes.attach(NODE, offer(1, Side::Upper), reader(true), Access::ReadWrite);
         assert!(matches!(mode, Mode::Cached { pages_valid: true }));
         assert!(modes.reader(NODE).unwrap().from_upper);
         assert_eq!(modes.stores(NODE), Stores::Seen);
@@ -278,14 +362,14 @@ mod tests {
         assert!(modes.is_free(NODE));
         // From here on it goes through, always on the first registration.
         for id in [2, 3] {
-            let mode = modes.attach(NODE, Some(id), reader(true), Stores::Seen);
+            let mode = modes.attach(NODE, offer(id, Side::Upper), reader(true), Access::Read);
             assert!(matches!(mode, Mode::Passthrough(id) if *id == 2));
         }
         assert_eq!(modes.stores(NODE), Stores::Seen);
-        drop(modes.attach(NODE, None, None, Stores::Unseen));
+        drop(modes.attach(NODE, None, None, Access::ReadWrite));
         (0..3).for_each(|_| modes.detach(NODE));
         assert_eq!(modes.stores(NODE), Stores::Unseen, "until forgotten");
-        let mode = modes.attach(NODE, None, reader(true), Stores::Seen);
+        let mode = modes.attach(NODE, None, reader(true), Access::Read);
         assert!(matches!(mode, Mode::Cached { pages_valid: false }));
         modes.forget(NODE);
         assert_eq!(modes.stores(NODE), Stores::Seen);

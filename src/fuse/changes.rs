@@ -50,7 +50,8 @@ impl<I: Send + Sync + 'static> Server<I> {
             let perm = mode & 0o7777;
             let (found, opened) = server.union.create(&parent, &name, perm, flags, caller)?;
             // Attached first: the entry's lifetimes depend on the mode.
-            let handle = server.attach(device, &found.node, &opened, flags);
+            let node = (found.node.id(), &found.node);
+            let handle = server.attach(device, node, &opened, flags)?;
             Ok((server.entry(&found), handle))
         })
     }

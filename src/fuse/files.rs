@@ -9,11 +9,10 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
 use super::BackingDevice;
-use super::backing::{Mode, Reader};
+use super::backing::{Access, Mode, Offer, Reader, Side};
 use super::buffer::Buffer;
 use super::changes::step_try;
 use super::handles::FileHandle;
-use super::policy::Stores;
 use super::server::{Cost, Server};
 use super::step::Step;
 use crate::content::ReadAt;
@@ -48,6 +47,9 @@ pub struct CopyEnd {
     pub offset: u64,
 }
 
+/// The longest file that is copied into a host file of its own while its OPEN waits, in bytes.
+const WAITED_FOR: u64 = 256 << 20;
+
 /// The most that one COPY_FILE_RANGE copies, in bytes.
 const COPY_MOST: u64 = 1 << 30;
 
@@ -56,67 +58,127 @@ impl<I: Send + Sync + 'static> Server<I> {
     pub fn open<D: BackingDevice<Id = I>>(
         self: &Arc<Self>,
         device: &D,
-        node: NodeId,
+        id: NodeId,
         flags: OpenFlags,
         caller: Caller,
     ) -> Step<OpenedReply<I>, D> {
-        let node = step_try!(self.union.get(node));
-        let cost = self.copy_cost(&node);
-        let open = move |server: &Self, device: &D| {
-            let opened = server.union.open(&node, flags, caller)?;
-            Ok(server.attach(device, &node, &opened, flags))
-        };
-        if flags.writes() || flags.truncates() {
-            return self.change(cost, device, open);
+        let node = step_try!(self.union.get(id));
+        if node.id() != id && !self.may_be_alias(id) {
+            let why = "the file has another number now";
+            return Step::Done(Err(Error::with(Errno::ESTALE, why)));
         }
-        Step::Done(open(self, device))
+        if flags.writes() || flags.truncates() {
+            if self.modes.is_lower(id) {
+                return Step::Done(Err(self.leave_lower(&node, id)));
+            }
+            let cost = self.copy_cost(&node);
+            return self.change(cost, device, move |server, device| {
+                let opened = server.union.open(&node, flags, caller)?;
+                server.attach(device, (id, &node), &opened, flags)
+            });
+        }
+        let mut opened = step_try!(self.union.open(&node, flags, caller));
+        let Some(stored) = self.to_be_a_file(id, &opened) else {
+            return Step::Done(self.attach(device, (id, &node), &opened, flags));
+        };
+        let server = Arc::clone(self);
+        Step::Later(Box::new(move |device| {
+            if let Some(file) = made(&*stored) {
+                opened.contents = Contents::File(file);
+            }
+            server.attach(device, (id, &node), &opened, flags)
+        }))
+    }
+
+    /// Whether a number that its node has left can be opened: when nothing is read from a lower under
+    /// it any more, and no pages have to be kept the same under two numbers.
+    fn may_be_alias(&self, id: NodeId) -> bool {
+        self.modes.is_free(id) && self.passthrough.load(Ordering::Relaxed)
+    }
+
+    /// What is worth a host file of its own before it is opened, because the kernel can read that by
+    /// itself. A long one is made for the next who opens it; nobody waits for that.
+    fn to_be_a_file(self: &Arc<Self>, id: NodeId, opened: &Opened) -> Option<Arc<dyn ReadAt>> {
+        let Contents::Stored(stored) = &opened.contents else {
+            return None;
+        };
+        let passes = self.passes_lower(opened) && self.modes.may_pass(id);
+        if !passes || !stored.is_worth_a_file() {
+            return None;
+        }
+        let stored = Arc::clone(stored);
+        if stored.len() <= WAITED_FOR {
+            return Some(stored);
+        }
+        self.run_job(Box::new(move || drop(made(&*stored))));
+        None
+    }
+
+    /// Whether the lower's file that was opened may be passed through: where it can be copied up, the
+    /// kernel has to keep the lower from being written to, and to be told.
+    fn passes_lower(&self, opened: &Opened) -> bool {
+        let safe = opened.guarded && self.notices.are_possible();
+        self.passthrough.load(Ordering::Relaxed) && (self.union.is_read_only() || safe)
     }
 
     /// Gives an opened file a handle, in the node's I/O mode.
     pub(super) fn attach<D: BackingDevice<Id = I>>(
         &self,
         device: &D,
-        node: &Arc<Node>,
+        (id, node): (NodeId, &Arc<Node>),
         opened: &Opened,
         flags: OpenFlags,
-    ) -> OpenedReply<I> {
-        let access = flags.0 & libc::O_ACCMODE;
-        let stores = if access == libc::O_RDWR {
-            Stores::Unseen
-        } else {
-            Stores::Seen
+    ) -> Result<OpenedReply<I>> {
+        let access = match flags.0 & libc::O_ACCMODE {
+            libc::O_RDWR => Access::ReadWrite,
+            libc::O_WRONLY => Access::Write,
+            _ if flags.truncates() => Access::ReadWrite,
+            _ => Access::Read,
         };
         let file = match &opened.contents {
-            // A lower file can be passed through where no copy-up can ever take its place.
-            Contents::File(file) if opened.from_upper || self.union.is_read_only() => Some(file),
+            Contents::File(file) if opened.from_upper => Some((file, Side::Upper)),
+            Contents::File(file) if self.passes_lower(opened) => Some((file, Side::Lower)),
             _ => None,
         };
-        let offer = file.and_then(|file| self.offer(device, node.id(), file));
-        let reader = (access != libc::O_WRONLY).then(|| Reader::from(opened));
-        let (io, writer) = match self.modes.attach(node.id(), offer, reader, stores) {
+        let offer = file.and_then(|(file, side)| self.offer(device, id, file, side));
+        let reader = (access != Access::Write).then(|| Reader::from(opened));
+        let (io, writer) = match self.modes.attach(id, offer, reader, access) {
             Mode::Passthrough(id) => (OpenedIo::Passthrough(id), None),
+            Mode::Lower => return Err(self.leave_lower(node, id)),
             Mode::Cached { pages_valid } => {
                 let io = if pages_valid {
                     OpenedIo::KeepPages
                 } else {
                     OpenedIo::DropPages
                 };
-                (io, file.filter(|_| flags.writes()).cloned())
+                let own = file.filter(|_| flags.writes()).map(|(file, _)| file);
+                (io, own.cloned())
             }
         };
         let node = Arc::clone(node);
-        let handle = self.handles.add_file(FileHandle { node, writer });
-        OpenedReply { handle, io }
+        let handle = self.handles.add_file(FileHandle { id, node, writer });
+        Ok(OpenedReply { handle, io })
     }
 
-    /// Registers an upper file for passthrough, if the node's mode is still open and the kernel is
+    /// Registers a file for passthrough, if the node's mode is still open and the kernel is
     /// willing.
-    fn offer<D: BackingDevice<Id = I>>(&self, device: &D, node: NodeId, file: &File) -> Option<I> {
+    fn offer<D: BackingDevice<Id = I>>(
+        &self,
+        device: &D,
+        node: NodeId,
+        file: &File,
+        side: Side,
+    ) -> Option<Offer<I>> {
         if !self.passthrough.load(Ordering::Relaxed) || !self.modes.is_free(node) {
             return None;
         }
         match device.open_backing(file.as_fd()) {
-            Ok(id) => Some(id),
+            Ok(id) => Some(Offer { id, side }),
+            Err(e) if side == Side::Lower && e.raw_os_error() == Some(libc::ELOOP) => {
+                // This layer is itself on a stacked file system; others need not be.
+                log::debug!("a lower's file is not passed through: {e}");
+                None
+            }
             Err(e) => {
                 // Without the privilege, or over a stacked file system, it will not work the next
                 // time either. All is served from here then.
@@ -130,14 +192,14 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// RELEASE.
     pub fn release_file(&self, handle: u64) {
         if let Some(file) = self.handles.remove_file(handle) {
-            self.modes.detach(file.node.id());
+            self.modes.detach(file.id);
         }
     }
 
     /// READ. What isn't a host file's is read by a job.
     pub fn read(self: &Arc<Self>, handle: u64, offset: u64, size: u32) -> Step<Buffer> {
         let handle = step_try!(self.handles.file(handle));
-        let reader = step_try!(self.reader(&handle.node));
+        let reader = step_try!(self.reader(&handle));
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         match reader.contents {
             Contents::File(file) => Step::Done(read_at(&*file, offset, size)),
@@ -149,15 +211,15 @@ impl<I: Send + Sync + 'static> Server<I> {
     }
 
     /// What a node is read from now: after a copy-up, the upper.
-    fn reader(&self, node: &Arc<Node>) -> Result<Reader> {
-        let known = self.modes.reader(node.id());
+    fn reader(&self, handle: &FileHandle) -> Result<Reader> {
+        let known = self.modes.reader(handle.id);
         match known {
-            Some(reader) if reader.from_upper || !node.has_upper_data() => Ok(reader),
+            Some(reader) if reader.from_upper || !handle.node.has_upper_data() => Ok(reader),
             _ => {
                 let flags = OpenFlags(libc::O_RDONLY);
-                let opened = self.union.open(node, flags, Caller::default())?;
+                let opened = self.union.open(&handle.node, flags, Caller::default())?;
                 let reader = Reader::from(&opened);
-                self.modes.set_reader(node.id(), reader.clone());
+                self.modes.set_reader(handle.id, reader.clone());
                 Ok(reader)
             }
         }
@@ -251,7 +313,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         let source = step_try!(self.handles.file(from.handle));
         let sink = step_try!(self.handles.file(to.handle));
         self.change(Cost::Slow, &(), move |server, ()| {
-            let Contents::File(source) = server.reader(&source.node)?.contents else {
+            let Contents::File(source) = server.reader(&source)?.contents else {
                 return Err(Error::new(Errno::EXDEV));
             };
             let sink = server.writer(&sink)?;
@@ -270,7 +332,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     pub fn lseek(&self, handle: u64, offset: i64, whence: i32) -> Result<u64> {
         let handle = self.handles.file(handle)?;
         let offset = u64::try_from(offset).map_err(|_| Error::new(Errno::ENXIO))?;
-        let contents = self.reader(&handle.node)?.contents;
+        let contents = self.reader(&handle)?.contents;
         match (contents, whence) {
             // The position of a descriptor of ours is used by nobody.
             (Contents::File(file), libc::SEEK_DATA) => {
@@ -282,6 +344,17 @@ impl<I: Send + Sync + 'static> Server<I> {
             (Contents::Stored(stored), libc::SEEK_DATA) => seek_data(&*stored, offset),
             (Contents::Stored(stored), libc::SEEK_HOLE) => seek_hole(&*stored, offset),
             _ => Err(Error::new(Errno::EINVAL)),
+        }
+    }
+}
+
+/// A file's own host file, if it can be had; it is served from where it is otherwise.
+fn made(stored: &dyn ReadAt) -> Option<Arc<File>> {
+    match stored.to_file() {
+        Ok(file) => Some(file),
+        Err(e) => {
+            log::warn!("a file of a layer gets no file of its own: {e}");
+            None
         }
     }
 }

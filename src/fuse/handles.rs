@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Errno, Error, Result};
 use crate::sync::{Mutex, RwLock};
-use crate::union::{DirList, Node};
+use crate::union::{DirList, Node, NodeId};
 
 /// An open file.
 pub(super) struct FileHandle {
+    /// What the kernel calls the node.
+    pub id: NodeId,
     pub node: Arc<Node>,
     /// The upper's file, when the handle is cached and can be written. A passthrough handle needs no
     /// descriptor of ours.

@@ -10,12 +10,13 @@ use super::gate::{Gate, Parked, Pass};
 use super::handles::Handles;
 use super::ids::Ids;
 use super::jobs::{Jobs, Task};
+use super::notices::{Notice, Notices, Notifier};
 use super::policy::{self, FOREVER, Lifetimes};
 use super::step::Step;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::stat::Stat;
-use crate::union::{Caller, Found, FsStat, NodeId, SetAttr, Union};
+use crate::union::{Caller, Found, FsStat, Node, NodeId, SetAttr, Union};
 
 /// Threads for jobs.
 const JOB_THREADS: usize = 16;
@@ -45,6 +46,7 @@ pub struct Server<I> {
     pub(super) handles: Handles,
     pub(super) modes: Modes<I>,
     pub(super) passthrough: AtomicBool,
+    pub(super) notices: Notices,
     options: ServeOptions,
     requests: AtomicU64,
     gate: Gate,
@@ -118,6 +120,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             handles: Handles::default(),
             modes: Modes::default(),
             passthrough: AtomicBool::new(false),
+            notices: Notices::default(),
             requests: AtomicU64::new(0),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
@@ -139,6 +142,25 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// The transport and the kernel can pass files through.
     pub fn allow_passthrough(&self) {
         self.passthrough.store(true, Ordering::Relaxed);
+    }
+
+    /// How the kernel is told what it has not asked for. Without it, files of lowers are not passed
+    /// through where they can be copied up.
+    pub fn notify_by(&self, notifier: impl Notifier) {
+        self.notices.start(notifier);
+    }
+
+    /// Gives the name of a file whose open handles the kernel reads from the lower's file a new node,
+    /// for what is not to be read from there. The kernel looks the name up again when it gets the
+    /// error, and goes on with the new node.
+    pub(super) fn leave_lower(&self, node: &Arc<Node>, id: NodeId) -> Error {
+        if self.union.renumber(node, id) {
+            self.notices.send(Notice::Attributes(id));
+            for (parent, name) in node.known_names() {
+                self.notices.send(Notice::Name(parent, name));
+            }
+        }
+        Error::with(Errno::ESTALE, "the file is read from a lower under this number")
     }
 
     /// Counts a request.
@@ -283,15 +305,22 @@ impl<I: Send + Sync + 'static> Server<I> {
     ///
     /// # Errors
     /// `ESTALE`; what the union reports.
-    pub fn getattr(&self, node: NodeId) -> Result<AttrReply> {
-        let stat = self.union.getattr(&*self.union.get(node)?)?;
-        Ok(self.attr(node, stat))
+    pub fn getattr(&self, id: NodeId) -> Result<AttrReply> {
+        let node = self.union.get(id)?;
+        let stat = self.union.getattr(&node)?;
+        Ok(self.attr(&node, id, stat))
     }
 
-    fn attr(&self, node: NodeId, stat: Stat) -> AttrReply {
+    /// Attributes of a node that the kernel calls `id`. Under a number that it has left, what it
+    /// becomes is not told.
+    fn attr(&self, node: &Node, id: NodeId, stat: Stat) -> AttrReply {
+        let lifetime = match node.id() == id {
+            true => policy::attributes(self.modes.stores(id)).min(self.options.lifetimes.attr),
+            false => Duration::ZERO,
+        };
         AttrReply {
             stat: self.shown(stat),
-            lifetime: policy::attributes(self.modes.stores(node)).min(self.options.lifetimes.attr),
+            lifetime,
         }
     }
 
@@ -313,6 +342,9 @@ impl<I: Send + Sync + 'static> Server<I> {
             Ok(set) => set,
             Err(e) => return Step::Done(Err(e)),
         };
+        if set.size.is_some() && self.modes.is_lower(id) {
+            return Step::Done(Err(self.leave_lower(&node, id)));
+        }
         let copies = match set.size {
             Some(_) => self.union.needs_copy_up(&node),
             None => !node.has_upper(),
@@ -322,7 +354,11 @@ impl<I: Send + Sync + 'static> Server<I> {
             let handle = handle.and_then(|fh| server.handles.file(fh).ok());
             let file = handle.as_ref().and_then(|h| h.writer.as_deref());
             let stat = server.union.setattr(&node, &set, caller, file)?;
-            Ok(server.attr(id, stat))
+            if set.size.is_some() && server.modes.is_lower(id) {
+                // Opened while it was copied up: who opens it from here on is to see the change.
+                drop(server.leave_lower(&node, id));
+            }
+            Ok(server.attr(&node, id, stat))
         })
     }
 

@@ -3,12 +3,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use ::fuser::{BackingId, Config, InitFlags, KernelConfig, SessionACL};
+use ::fuser::{BackingId, Config, INodeNo, InitFlags, KernelConfig, SessionACL};
 
 use super::fuser::Adapter;
+use super::notices::Notifier;
 use super::server::{ServeOptions, Server};
 use crate::error::{Context, Failure};
-use crate::union::Union;
+use crate::name::NameBuf;
+use crate::union::{NodeId, Union};
 
 /// A server whose transport is `/dev/fuse`.
 pub type DevFuseServer = Server<BackingId>;
@@ -59,6 +61,7 @@ impl Session {
         let adapter = Adapter(Arc::clone(&server));
         let inner = ::fuser::Session::from_fd(adapter, fuse, acl, config)
             .context(|| "agree with the kernel on a FUSE session")?;
+        server.notify_by(Notices(inner.notifier()));
         Ok(Self { server, inner })
     }
 
@@ -82,6 +85,18 @@ impl Session {
             }
             ended => ended.context(|| "serve the mount"),
         }
+    }
+}
+
+struct Notices(::fuser::Notifier);
+
+impl Notifier for Notices {
+    fn attributes(&self, node: NodeId) -> std::io::Result<()> {
+        self.0.inval_inode(INodeNo(node.0), -1, 0)
+    }
+
+    fn name(&self, parent: NodeId, name: &NameBuf) -> std::io::Result<()> {
+        self.0.inval_entry(INodeNo(parent.0), name.as_os_str())
     }
 }
 

@@ -54,6 +54,7 @@ pub use upper::Upper;
 
 use crate::error::{Errno, Error, Result};
 use crate::layer::Layer;
+use crate::stat::FileType;
 use crate::sync::RwLock;
 use dir_fds::DirFds;
 use ino::HostFs;
@@ -178,6 +179,12 @@ impl Union {
         for gone in self.nodes.forget(id, count) {
             self.dir_fds.remove(gone);
         }
+    }
+
+    /// Gives a regular file that the kernel calls `id` another number; `false` when it has one
+    /// already. Under the old one it can be reached until the kernel forgets that.
+    pub fn renumber(&self, node: &Arc<Node>, id: NodeId) -> bool {
+        node.kind() == FileType::Regular && self.nodes.renumber(node, id)
     }
 
     /// How many nodes are in memory.

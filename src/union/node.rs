@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ino;
 use crate::layer::{Layer, LayerNode};
@@ -77,7 +78,8 @@ impl Drop for LowerRef {
 
 /// An object of the merged tree.
 pub struct Node {
-    id: NodeId,
+    /// Changes for regular files only: [`Union::renumber`](super::Union::renumber).
+    id: AtomicU64,
     ino: Ino,
     kind: FileType,
     /// What the lowers contribute, top first; one entry at most unless this is a directory.
@@ -116,7 +118,7 @@ pub(super) struct Link {
 
 impl Link {
     fn is(&self, parent: &Node, name: &Name) -> bool {
-        self.parent.id == parent.id && &*self.name == name
+        self.parent.id() == parent.id() && &*self.name == name
     }
 }
 
@@ -127,7 +129,7 @@ impl Node {
             ..State::default()
         };
         Self {
-            id: NodeId::ROOT,
+            id: AtomicU64::new(NodeId::ROOT.0),
             ino: Ino::ROOT,
             kind: FileType::Directory,
             lower,
@@ -139,7 +141,7 @@ impl Node {
     /// The kernel's handle.
     #[must_use]
     pub fn id(&self) -> NodeId {
-        self.id
+        NodeId(self.id.load(Ordering::Acquire))
     }
 
     /// What stat shows.
@@ -191,11 +193,18 @@ impl Node {
     }
 
     pub(super) fn is_root(&self) -> bool {
-        self.id == NodeId::ROOT
+        self.id() == NodeId::ROOT
     }
 
     pub(super) fn with_state<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock())
+    }
+
+    /// Its known names, each with its directory.
+    #[must_use]
+    pub fn known_names(&self) -> Vec<(NodeId, NameBuf)> {
+        let names = self.names();
+        names.into_iter().map(|l| (l.parent.id(), l.name)).collect()
     }
 
     pub(super) fn names(&self) -> Vec<Link> {
@@ -228,7 +237,7 @@ impl Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "node {} ({:?})", self.id.0, self.kind)
+        write!(f, "node {} ({:?})", self.id().0, self.kind)
     }
 }
 
@@ -315,7 +324,7 @@ impl NodeTable {
             ..State::default()
         };
         let node = Arc::new(Node {
-            id,
+            id: AtomicU64::new(id.0),
             ino: found.ino,
             kind: found.kind,
             lower: found.lower,
@@ -339,7 +348,26 @@ impl NodeTable {
             node: Arc::clone(node),
             lookups: 0,
         };
-        table.known.entry(node.id).or_insert_with(fresh).lookups += lookups;
+        table.known.entry(node.id()).or_insert_with(fresh).lookups += lookups;
+    }
+
+    /// Gives a node that is still called `id` another number; `false` when it has one already. Under
+    /// the old one it can be reached until the kernel forgets that.
+    pub fn renumber(&self, node: &Arc<Node>, id: NodeId) -> bool {
+        let mut table = self.0.lock();
+        if node.id() != id {
+            return false;
+        }
+        let new = NodeId(table.next_spare);
+        table.next_spare += 1;
+        table.spare.insert(node.ino, new);
+        let known = Known {
+            node: Arc::clone(node),
+            lookups: 0,
+        };
+        table.known.insert(new, known);
+        node.id.store(new.0, Ordering::Release);
+        true
     }
 
     /// Gives back references; returns the nodes that have left the table.
@@ -354,8 +382,13 @@ impl NodeTable {
                 continue;
             };
             gone.push(id);
+            if node.id() != id {
+                // A number that it had left: it may have been kept by that alone.
+                queue.push((node.id(), 0));
+                continue;
+            }
             // Parents that only this node kept go with it.
-            queue.extend(node.names().into_iter().map(|l| (l.parent.id, 0)));
+            queue.extend(node.names().into_iter().map(|l| (l.parent.id(), 0)));
         }
         gone
     }
@@ -364,8 +397,10 @@ impl NodeTable {
         let mut table = self.0.lock();
         let known = table.known.get_mut(&id)?;
         known.lookups = known.lookups.saturating_sub(count);
-        // One reference is the table's; any other is a child's or an operation's.
-        if known.lookups > 0 || Arc::strong_count(&known.node) > 1 {
+        // One reference is the table's; any other is a child's or an operation's, or the table's under
+        // a number that was left.
+        let left = known.node.id() != id;
+        if known.lookups > 0 || (!left && Arc::strong_count(&known.node) > 1) {
             return None;
         }
         let known = table.known.remove(&id)?;

@@ -1,0 +1,73 @@
+//! What the kernel is told without having asked. A notice may wait for locks that the kernel holds
+//! while it waits for us, so all are sent by a thread of their own.
+
+use std::io;
+use std::sync::OnceLock;
+
+use crossbeam_channel::Sender;
+
+use crate::name::NameBuf;
+use crate::union::NodeId;
+
+/// How a transport tells the kernel something.
+pub trait Notifier: Send + 'static {
+    /// The attributes that the kernel has of a node are not right any more.
+    ///
+    /// # Errors
+    /// What writing to the device reports; `ENOENT` where the kernel doesn't know the node.
+    fn attributes(&self, node: NodeId) -> io::Result<()>;
+
+    /// A name is to be looked up again.
+    ///
+    /// # Errors
+    /// As for attributes.
+    fn name(&self, parent: NodeId, name: &NameBuf) -> io::Result<()>;
+}
+
+/// Something for the kernel to drop.
+pub(super) enum Notice {
+    Attributes(NodeId),
+    Name(NodeId, NameBuf),
+}
+
+/// The way to the thread that sends.
+#[derive(Default)]
+pub(super) struct Notices(OnceLock<Sender<Notice>>);
+
+impl Notices {
+    /// Starts the thread. It ends with the server.
+    pub fn start(&self, notifier: impl Notifier) {
+        let (sender, notices) = crossbeam_channel::unbounded();
+        let send = move || {
+            for notice in notices {
+                let sent = match &notice {
+                    Notice::Attributes(node) => notifier.attributes(*node),
+                    Notice::Name(parent, name) => notifier.name(*parent, name),
+                };
+                // Mostly ENOENT: the kernel had dropped it by itself.
+                if let Err(e) = sent {
+                    log::debug!("a notice: {e}");
+                }
+            }
+        };
+        match std::thread::Builder::new().name("notices".into()).spawn(send) {
+            // A second start would find a thread there; the first goes on.
+            Ok(_detached) => drop(self.0.set(sender)),
+            Err(e) => log::warn!("no thread for notices: {e}"),
+        }
+    }
+
+    /// Whether notices can be sent.
+    pub fn are_possible(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Has a notice sent, soon.
+    pub fn send(&self, notice: Notice) {
+        if let Some(sender) = self.0.get()
+            && sender.send(notice).is_err()
+        {
+            log::warn!("the thread of notices has ended");
+        }
+    }
+}
