@@ -78,7 +78,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             });
         }
         let mut opened = step_try!(self.union.open(&node, flags, caller));
-        let Some(stored) = self.to_be_a_file(id, &opened) else {
+        let Some(stored) = self.to_be_a_file((id, &node), &opened) else {
             return Step::Done(self.attach(device, (id, &node), &opened, flags));
         };
         let server = Arc::clone(self);
@@ -98,11 +98,15 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// What is worth a host file of its own before it is opened, because the kernel can read that by
     /// itself. A long one is made for the next who opens it; nobody waits for that.
-    fn to_be_a_file(self: &Arc<Self>, id: NodeId, opened: &Opened) -> Option<Arc<dyn ReadAt>> {
+    fn to_be_a_file(
+        self: &Arc<Self>,
+        (id, node): (NodeId, &Node),
+        opened: &Opened,
+    ) -> Option<Arc<dyn ReadAt>> {
         let Contents::Stored(stored) = &opened.contents else {
             return None;
         };
-        let passes = self.passes_lower(opened) && self.modes.may_pass(id);
+        let passes = self.passes_lower(node, opened) && self.modes.may_pass(id);
         if !passes || !stored.is_worth_a_file() {
             return None;
         }
@@ -115,9 +119,12 @@ impl<I: Send + Sync + 'static> Server<I> {
     }
 
     /// Whether the lower's file that was opened may be passed through: where it can be copied up, the
-    /// kernel has to keep the lower from being written to, and to be told.
-    fn passes_lower(&self, opened: &Opened) -> bool {
-        let safe = opened.guarded && self.notices.are_possible();
+    /// kernel has to keep the lower from being written to, and to be told. Not under a number that
+    /// the file has got because it is about to change: the kernel looks a name up again once, not
+    /// twice.
+    fn passes_lower(&self, node: &Node, opened: &Opened) -> bool {
+        let told = opened.guarded && self.notices.are_possible();
+        let safe = told && !node.is_renumbered();
         self.passthrough.load(Ordering::Relaxed) && (self.union.is_read_only() || safe)
     }
 
@@ -137,7 +144,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         };
         let file = match &opened.contents {
             Contents::File(file) if opened.from_upper => Some((file, Side::Upper)),
-            Contents::File(file) if self.passes_lower(opened) => Some((file, Side::Lower)),
+            Contents::File(file) if self.passes_lower(node, opened) => Some((file, Side::Lower)),
             _ => None,
         };
         let offer = file.and_then(|(file, side)| self.offer(device, id, file, side));

@@ -77,7 +77,7 @@ impl Adapter {
         reply: P,
         step: impl FnOnce(&Arc<FuserServer>, &P) -> Step<R, P>,
     ) {
-        self.0.count();
+        self.0.count(op);
         // A panic must not end the thread that serves the mount.
         let caught = std::panic::catch_unwind(AssertUnwindSafe(|| step(&self.0, &reply)));
         match caught.unwrap_or_else(|_| Step::Done(Err(Error::with(Errno::EIO, "a panic")))) {
@@ -349,7 +349,7 @@ impl Filesystem for Adapter {
         from: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.0.count();
+        self.0.count("readdir");
         let listed = self.0.readdir(handle.0, from, |entry| {
             let (ino, name) = (INodeNo(entry.ino), os(entry.name));
             room(reply.add(ino, entry.next, kind(entry.kind), name))
@@ -365,7 +365,7 @@ impl Filesystem for Adapter {
         from: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.0.count();
+        self.0.count("readdirplus");
         let listed = self.0.readdirplus(handle.0, from, |item| {
             let attr = attr(item.entry.id.0, &item.entry.stat);
             // One lifetime for the name and the attributes.

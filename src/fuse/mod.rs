@@ -9,6 +9,7 @@
 pub mod backing;
 mod buffer;
 mod changes;
+mod counts;
 mod dirs;
 mod files;
 mod fuser;

@@ -2,10 +2,11 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::backing::Modes;
+use super::counts::Counts;
 use super::gate::{Gate, Parked, Pass};
 use super::handles::Handles;
 use super::ids::Ids;
@@ -48,7 +49,7 @@ pub struct Server<I> {
     pub(super) passthrough: AtomicBool,
     pub(super) notices: Notices,
     options: ServeOptions,
-    requests: AtomicU64,
+    requests: Counts,
     gate: Gate,
     jobs: Jobs,
 }
@@ -121,7 +122,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             modes: Modes::default(),
             passthrough: AtomicBool::new(false),
             notices: Notices::default(),
-            requests: AtomicU64::new(0),
+            requests: Counts::default(),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
         })
@@ -164,8 +165,20 @@ impl<I: Send + Sync + 'static> Server<I> {
     }
 
     /// Counts a request.
-    pub(super) fn count(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count(&self, operation: &str) {
+        self.requests.add(operation);
+    }
+
+    /// How many requests there were, by operation.
+    #[must_use]
+    pub fn requests(&self) -> Vec<(&'static str, u64)> {
+        self.requests.all()
+    }
+
+    /// How many requests of one operation there were.
+    #[must_use]
+    pub fn requests_of(&self, operation: &str) -> u64 {
+        self.requests.of(operation)
     }
 
     /// Does something on a thread of the pool.
@@ -208,7 +221,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             nodes: self.union.node_count(),
             handles: self.handles.len(),
             files: self.modes.len(),
-            requests: self.requests.load(Ordering::Relaxed),
+            requests: self.requests.all().iter().map(|(_, count)| count).sum(),
             passthrough: self.passthrough.load(Ordering::Relaxed),
             held: self.gate.is_held(),
         }

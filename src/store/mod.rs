@@ -49,7 +49,7 @@ use crate::image::{ChainId, DiffId, Digest};
 /// The content of `oci-layout` (OCI image spec, image-layout.md).
 const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-const DIRS: [&str; 8] = [
+const DIRS: [&str; 9] = [
     "blobs/sha256",
     "strata/layers",
     "strata/chains",

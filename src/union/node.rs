@@ -144,6 +144,12 @@ impl Node {
         NodeId(self.id.load(Ordering::Acquire))
     }
 
+    /// Whether the kernel has another number for it than its own: it was taken, or left.
+    #[must_use]
+    pub fn is_renumbered(&self) -> bool {
+        self.id().0 >= FIRST_SPARE
+    }
+
     /// What stat shows.
     #[must_use]
     pub fn ino(&self) -> Ino {

@@ -1,5 +1,6 @@
 //! A mount that is served by threads of the test itself, so that a test can look at its server.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,13 +9,20 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use stratafs::archive::ingest::{LayerSpec, ingest_layer};
+use stratafs::archive::progress::Silent;
 use stratafs::error::Failure;
 use stratafs::fuse::ServeOptions;
 use stratafs::fuse::session::{Access, DevFuseServer, Session};
+use stratafs::image::DiffId;
+use stratafs::index::Index;
 use stratafs::layer::Layer;
 use stratafs::layer::dir::{DirForms, DirLayer};
 use stratafs::layer::format::MarkSpace;
+use stratafs::layer::image::ImageLayer;
+use stratafs::store::Store;
 use stratafs::union::{Union, UnionOptions, Upper};
 use tempfile::TempDir;
 
@@ -33,23 +41,41 @@ impl Live {
     /// One lower directory, which a shell script fills, and an upper.
     pub fn new(script: &str) -> Live {
         let dir = dirs();
-        let said = std::process::Command::new("sh")
-            .args(["-ec", script])
-            .current_dir(dir.path().join("lower"))
-            .status()
-            .unwrap();
-        assert!(said.success());
+        fill(&dir.path().join("lower"), script);
         let lower = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
         Self::over(dir, Arc::new(lower))
+    }
+
+    /// The same with a lower that the kernel does not keep from being written to: its files are read
+    /// by requests.
+    pub fn cached(script: &str) -> Live {
+        let dir = dirs();
+        fill(&dir.path().join("lower"), script);
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let root = rustix::fs::open(dir.path().join("lower"), flags, Mode::empty()).unwrap();
+        let lower = DirLayer::from_fd(root, DirForms::default()).unwrap();
+        Self::over(dir, Arc::new(lower))
+    }
+
+    /// An image of one layer, which a shell script fills, and an upper. The store is `store`.
+    pub fn image(script: &str) -> Live {
+        let dir = dirs();
+        let layer = image_layer(dir.path(), script);
+        Self::over(dir, layer)
+    }
+
+    /// The same without an upper.
+    pub fn read_only_image(script: &str) -> Live {
+        let dir = dirs();
+        let layer = image_layer(dir.path(), script);
+        let union = Union::new(vec![layer], None, UnionOptions::default()).unwrap();
+        Self::serve(dir, union)
     }
 
     /// One lower directory, which a shell script fills, and no upper.
     pub fn read_only(script: &str) -> Live {
         let dir = dirs();
-        let mut fill = std::process::Command::new("sh");
-        fill.args(["-ec", script])
-            .current_dir(dir.path().join("lower"));
-        super::cli::said(&mut fill).success();
+        fill(&dir.path().join("lower"), script);
         let lower = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
         let union = Union::new(vec![Arc::new(lower)], None, UnionOptions::default()).unwrap();
         Self::serve(dir, union)
@@ -69,7 +95,8 @@ impl Live {
         Self::serve(dir, union)
     }
 
-    fn serve(dir: TempDir, union: Arc<Union>) -> Live {
+    /// A union of one's own. `dir` is from [`dirs`].
+    pub fn serve(dir: TempDir, union: Arc<Union>) -> Live {
         rustix::process::umask(rustix::fs::Mode::empty());
         let point = dir.path().join("mount");
         let fuse: OwnedFd = File::options()
@@ -120,6 +147,15 @@ impl Live {
         f();
         self.server.status().requests - before
     }
+
+    /// How many requests of each operation something causes.
+    pub fn counted(&self, f: impl FnOnce()) -> BTreeMap<&'static str, u64> {
+        let before: BTreeMap<_, _> = self.server.requests().into_iter().collect();
+        f();
+        let after = self.server.requests().into_iter();
+        let new = after.map(|(op, n)| (op, n - before.get(op).unwrap_or(&0)));
+        new.filter(|(_, n)| *n > 0).collect()
+    }
 }
 
 impl Drop for Live {
@@ -132,6 +168,36 @@ impl Drop for Live {
             served.unwrap().unwrap();
         }
     }
+}
+
+fn fill(dir: &Path, script: &str) {
+    let mut fill = std::process::Command::new("sh");
+    fill.args(["-ec", script]).current_dir(dir);
+    super::cli::said(&mut fill).success();
+}
+
+/// A layer of a store in `dir`, with what a shell script puts into `lower`.
+pub fn image_layer(dir: &Path, script: &str) -> Arc<ImageLayer> {
+    fill(&dir.join("lower"), script);
+    let tar = dir.join("layer.tar");
+    let mut pack = std::process::Command::new("tar");
+    pack.arg("-cSf")
+        .arg(&tar)
+        .arg("-C")
+        .arg(dir.join("lower"))
+        .arg(".");
+    super::cli::said(&mut pack).success();
+    let store = Store::open(&dir.join("store")).unwrap();
+    let mut tar = File::open(tar).unwrap();
+    let info = ingest_layer(&store, &mut tar, &LayerSpec::default(), &Silent).unwrap();
+    stored_layer(&store, &info.diff_id)
+}
+
+/// A layer that is in a store.
+pub fn stored_layer(store: &Store, layer: &DiffId) -> Arc<ImageLayer> {
+    let index = Index::open(&store.layer_index_path(layer)).unwrap();
+    let objects = Arc::new(store.objects().unwrap());
+    Arc::new(ImageLayer::new(index, Arc::new(store.clone())).with_objects(objects))
 }
 
 /// Ends a mount whatever is under way: requests without an answer get ENOTCONN.

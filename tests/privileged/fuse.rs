@@ -32,6 +32,16 @@ macro_rules! live {
     }};
 }
 
+/// With a lower whose files are read by requests.
+macro_rules! cached {
+    ($test:literal, $script:expr) => {{
+        if !can_mount($test) {
+            return;
+        }
+        Live::cached($script)
+    }};
+}
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
@@ -77,7 +87,7 @@ fn what_is_known_is_not_asked_again() {
 
 #[test]
 fn lower_files_are_read_once() {
-    let live = live!(
+    let live = cached!(
         "fuse::lower_files_are_read_once",
         "head -c 300000 /dev/urandom > f"
     );
@@ -178,7 +188,7 @@ fn map_private(file: &File) -> memmap2::Mmap {
 
 #[test]
 fn a_file_that_is_read_while_it_is_copied_up_stays_one_file() {
-    let live = live!(
+    let live = cached!(
         "fuse::a_file_that_is_read_while_it_is_copied_up_stays_one_file",
         "head -c 200000 /dev/zero > f"
     );
@@ -227,7 +237,7 @@ fn wait_until(done: impl Fn() -> bool) {
 
 #[test]
 fn a_cached_reader_sees_a_truncation() {
-    let live = live!(
+    let live = cached!(
         "fuse::a_cached_reader_sees_a_truncation",
         "printf 0123456789 > f; printf abc > g"
     );
@@ -284,7 +294,7 @@ fn writing_by_an_ordinary_user_clears_setuid() {
 
 #[test]
 fn a_cached_write_by_an_ordinary_user_clears_setuid() {
-    let live = live!(
+    let live = cached!(
         "fuse::a_cached_write_by_an_ordinary_user_clears_setuid",
         "echo x > f; chmod 4777 f"
     );
@@ -356,7 +366,7 @@ fn times_of_all_ages() {
 
 #[test]
 fn held_changes_wait_while_everything_can_be_read() {
-    let live = live!(
+    let live = cached!(
         "fuse::held_changes_wait_while_everything_can_be_read",
         "mkdir d quiet; echo lower > d/f; mkdir d/gone; echo x > quiet/f"
     );
@@ -699,7 +709,7 @@ fn names_that_are_too_long_are_told_so() {
 
 #[test]
 fn large_and_direct_writes_arrive() {
-    let live = live!(
+    let live = cached!(
         "fuse::large_and_direct_writes_arrive",
         "head -c 3000000 /dev/urandom > f"
     );

@@ -14,7 +14,7 @@ use rustix::fs::{FallocateFlags, Mode, OFlags};
 use crate::common::cli::{self, Strata, can_mount};
 use crate::common::daemon::Daemon;
 
-const SIZE: usize = 3 * 4096 + 100;
+const SIZE: usize = 5 * 4096;
 
 /// Every combination of access mode and flags that open(2) has for a file that is there.
 fn ways() -> Vec<OFlags> {

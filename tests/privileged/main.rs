@@ -24,6 +24,7 @@ mod lowers;
 mod mount8;
 mod options;
 mod owners;
+mod passthrough;
 mod provenance;
 mod semantics;
 mod verify;

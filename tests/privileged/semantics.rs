@@ -36,10 +36,10 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_reader_of_a_lower_file_sees_what_is_written() {
-    let live = live!(
-        "semantics::a_reader_of_a_lower_file_sees_what_is_written",
-        "printf 0123456789 >f; cp f g"
-    );
+    if !cli::can_mount("semantics::a_reader_of_a_lower_file_sees_what_is_written") {
+        return;
+    }
+    let live = Live::cached("umask 022; printf 0123456789 >f; cp f g");
     for name in ["f", "g"] {
         let mut reader = File::open(live.path(name)).unwrap();
         let mut text = String::new();
