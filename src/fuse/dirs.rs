@@ -151,8 +151,8 @@ impl<I: Send + Sync + 'static> Server<I> {
     }
 
     fn found(&self, dir: &DirHandle, name: &Name) -> Result<Option<EntryReply>> {
-        let found = self.union.lookup(&dir.node, name)?;
-        Ok(found.map(|found| self.entry(&found)))
+        let found = self.union.lookup_name(&dir.node, name)?;
+        Ok(found.map(|found| self.named(found)))
     }
 
     /// The handle's listing, taken anew at its beginning.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::union::Node;
+use crate::union::Named;
 
 /// For good: ten years.
 pub const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -56,8 +56,8 @@ pub fn attributes(stores: Stores) -> Duration {
 /// Lifetime of the attributes that come with an entry, in which the nodeid stands where `st_ino`
 /// should: where the two differ, stat(2) is to ask.
 #[must_use]
-pub fn entry_attributes(node: &Node, stores: Stores) -> Duration {
-    if node.id().0 == node.ino().0 {
+pub fn entry_attributes(found: Named, stores: Stores) -> Duration {
+    if found.id.0 == found.stat.ino {
         attributes(stores)
     } else {
         Duration::ZERO

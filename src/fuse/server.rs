@@ -17,7 +17,7 @@ use super::step::Step;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::stat::Stat;
-use crate::union::{Caller, Found, FsStat, Node, NodeId, SetAttr, Union};
+use crate::union::{Caller, Found, FsStat, Named, Node, NodeId, SetAttr, Union};
 
 /// Threads for jobs.
 const JOB_THREADS: usize = 16;
@@ -268,13 +268,20 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// An entry for a node on which the kernel now has one reference more.
     pub(super) fn entry(&self, found: &Found) -> EntryReply {
-        let stores = self.modes.stores(found.node.id());
-        EntryReply {
+        self.named(Named {
             id: found.node.id(),
+            stat: found.stat,
+        })
+    }
+
+    /// The same, for a node that may not be in memory.
+    pub(super) fn named(&self, found: Named) -> EntryReply {
+        let stores = self.modes.stores(found.id);
+        EntryReply {
+            id: found.id,
             stat: self.shown(found.stat),
             entry_lifetime: self.options.lifetimes.entry,
-            attr_lifetime: policy::entry_attributes(&found.node, stores)
-                .min(self.options.lifetimes.attr),
+            attr_lifetime: policy::entry_attributes(found, stores).min(self.options.lifetimes.attr),
         }
     }
 
@@ -296,20 +303,20 @@ impl<I: Send + Sync + 'static> Server<I> {
     pub fn lookup(&self, parent: NodeId, name: &OsStr) -> Result<Option<EntryReply>> {
         let parent = self.union.get(parent)?;
         let found = match name.as_encoded_bytes() {
-            b"." => Some(self.union.again(&parent)?),
-            b".." => Some(self.union.parent(&parent)?),
-            _ => self.union.lookup(&parent, Name::new(name)?)?,
+            b"." => return Ok(Some(self.entry(&self.union.again(&parent)?))),
+            b".." => return Ok(Some(self.entry(&self.union.parent(&parent)?))),
+            _ => self.union.lookup_name(&parent, Name::new(name)?)?,
         };
         match found {
             None if self.options.lifetimes.absent < FOREVER => Err(Errno::ENOENT.into()),
-            found => Ok(found.map(|found| self.entry(&found))),
+            found => Ok(found.map(|found| self.named(found))),
         }
     }
 
     /// FORGET: the kernel gives back references.
     pub fn forget(&self, node: NodeId, count: u64) {
         self.union.forget(node, count);
-        if self.union.get(node).is_err() {
+        if !self.union.has(node) {
             self.modes.forget(node);
         }
     }

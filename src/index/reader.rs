@@ -235,6 +235,25 @@ impl Index {
             .ok_or_else(|| self.damaged("an inode number is too large"))
     }
 
+    /// The object of an inode number: the inverse of [`Index::ino`].
+    ///
+    /// # Errors
+    /// `EIO` when the index is damaged.
+    pub fn by_ino(&self, ino: u64) -> Result<Option<InodeNo>> {
+        if ino == 1 {
+            return Ok(Some(ROOT));
+        }
+        for row in 0..self.layer_count() {
+            let layer = self.layer(row)?;
+            let ordinal = ino.checked_sub(layer.first_ino);
+            if let Some(ordinal) = ordinal.filter(|o| *o < layer.entries) {
+                let ordinal = u32::try_from(ordinal).ok();
+                return ordinal.map_or(Ok(None), |ordinal| self.find(row, ordinal));
+            }
+        }
+        Ok(None)
+    }
+
     /// The attributes of an object, as stat(2) gives them. A hard link to a lower layer counts as
     /// an empty regular file.
     ///

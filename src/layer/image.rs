@@ -236,6 +236,24 @@ impl Layer for ImageLayer {
             .map(|n| LayerNode(n.0.into()))
     }
 
+    fn is_indexed(&self) -> bool {
+        true
+    }
+
+    fn by_ino(&self, ino: u64) -> Result<Option<LayerNode>> {
+        let number = self.index.by_ino(ino)?;
+        Ok(number.map(|number| LayerNode(number.0.into())))
+    }
+
+    fn home(&self, node: LayerNode) -> Result<Option<(LayerNode, NameBuf)>> {
+        let inode = self.index.inode(number(node)?)?;
+        let Names::One(dirent) = inode.names else {
+            return Ok(None);
+        };
+        let dirent = self.index.dirent(dirent)?;
+        Ok(Some((LayerNode(dirent.parent.0.into()), dirent.name.into())))
+    }
+
     fn aliases(&self, node: LayerNode) -> Result<Option<Vec<(LayerNode, NameBuf)>>> {
         let number = number(node)?;
         let inode = self.index.inode(number)?;

@@ -195,6 +195,28 @@ pub trait Layer: Send + Sync {
         None
     }
 
+    /// Whether inode numbers are the layer's own and lead back to the objects: [`Layer::by_ino`] and
+    /// [`Layer::home`] answer.
+    fn is_indexed(&self) -> bool {
+        false
+    }
+
+    /// The object that has this inode number.
+    ///
+    /// # Errors
+    /// `EIO` when the index is damaged.
+    fn by_ino(&self, _ino: u64) -> Result<Option<LayerNode>> {
+        Ok(None)
+    }
+
+    /// The directory and the name of an object that has one name.
+    ///
+    /// # Errors
+    /// `EIO` when the index is damaged.
+    fn home(&self, _node: LayerNode) -> Result<Option<(LayerNode, NameBuf)>> {
+        Ok(None)
+    }
+
     /// What `overlay.origin` is to say of a copy of this node, where the layer has inodes of its own.
     fn host_origin(&self, _node: LayerNode) -> Option<Box<[u8]>> {
         None

@@ -272,6 +272,8 @@ impl Union {
             upper: true,
             metacopy: false,
             index: None,
+            plain: false,
+            home: None,
         };
         let node = self.nodes.obtain(identity, 1);
         node.add_name(parent, name);

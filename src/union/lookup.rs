@@ -102,10 +102,12 @@ impl Union {
         } else if let (Some((_, data)), true) = (lower.last(), lower.len() > 1) {
             stat.blocks = data.stat.blocks;
         }
-        let lower = lower.into_iter().map(|(l, _)| l).collect();
+        let lower: Box<[LowerRef]> = lower.into_iter().map(|(l, _)| l).collect();
         let identity = Identity {
             ino,
             kind: stat.kind,
+            plain: self.is_plain(parent, &lower, &stat),
+            home: None,
             lower,
             upper: false,
             metacopy: false,
@@ -131,6 +133,8 @@ impl Union {
                 upper: true,
                 metacopy: indexed.marks.metacopy,
                 index: Some(indexed.name),
+                plain: false,
+                home: None,
             },
             stat,
         })
@@ -179,6 +183,8 @@ impl Union {
                 upper: true,
                 metacopy: marks.metacopy,
                 index,
+                plain: false,
+                home: None,
             },
             stat,
         })

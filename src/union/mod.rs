@@ -11,8 +11,8 @@
 //!    while data is copied.
 //! 2. `Union::tree`: read by every operation that goes by names, written by rename. Taken once per
 //!    operation, never while data is copied.
-//! 3. `Node::state`, `NodeTable`, `DirFds`: leaves. Never two at once, and never across a call into
-//!    a layer or the file system below.
+//! 3. `NodeTable`, then `Node::state`; `DirFds`: leaves. Never across a call into a layer or the file
+//!    system below.
 //!
 //! Two operations that change the same directory are kept apart by the kernel, which holds the
 //! directory's `i_rwsem`; what remains (aliases in other directories) is safe by the atomicity of
@@ -24,6 +24,7 @@ mod copy_up;
 mod create;
 mod dir_fds;
 mod ino;
+mod light;
 mod link;
 mod linked;
 mod lookup;
@@ -45,6 +46,7 @@ use std::sync::Arc;
 pub use attr::{FsStat, SetAttr, SetTime};
 pub use create::Special;
 pub use ino::Ino;
+pub use light::Named;
 pub use lookup::Found;
 pub use node::{LowerRef, Node, NodeId};
 pub use open::{OpenFlags, Opened};
@@ -112,6 +114,8 @@ pub struct Union {
     upper: Option<Upper>,
     host_fs: HostFs,
     options: UnionOptions,
+    /// Place of the only layer whose numbers lead back to its objects. Immutable.
+    indexed: Option<usize>,
     root: Arc<Node>,
     nodes: NodeTable,
     dir_fds: DirFds,
@@ -144,6 +148,11 @@ impl Union {
             data_roots.push(LowerRef::adopt(layer, place, layer.root()?.node));
         }
         let root = Arc::new(Node::root(lower.into(), upper.is_some()));
+        let mut indexed = (0..lowers.len()).filter(|place| {
+            let layer = lowers.get(*place);
+            layer.is_some_and(|layer| layer.is_indexed())
+        });
+        let indexed = indexed.next().filter(|_| indexed.next().is_none());
         let device = upper.as_ref().map(Upper::device).transpose()?;
         let union = Self {
             host_fs: HostFs::new(device, &lowers),
@@ -151,6 +160,7 @@ impl Union {
             data_roots,
             upper,
             options,
+            indexed,
             nodes: NodeTable::new(Arc::clone(&root)),
             root,
             dir_fds: DirFds::default(),
@@ -171,7 +181,16 @@ impl Union {
     /// # Errors
     /// `ESTALE` when there is none.
     pub fn get(&self, id: NodeId) -> Result<Arc<Node>> {
-        self.nodes.get(id).ok_or_else(|| Error::new(Errno::ESTALE))
+        match self.nodes.get(id) {
+            Some(node) => Ok(node),
+            None => self.recall(id),
+        }
+    }
+
+    /// Whether the kernel has references on a node, or it is in use.
+    #[must_use]
+    pub fn has(&self, id: NodeId) -> bool {
+        self.nodes.has(id)
     }
 
     /// Says that the kernel gives back `count` references of a node.

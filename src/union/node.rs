@@ -1,11 +1,12 @@
 //! Nodes: the objects of the merged tree that the kernel, or another node, holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ino;
+use super::light::Counts;
 use crate::layer::{Layer, LayerNode};
 use crate::name::{Name, NameBuf};
 use crate::stat::FileType;
@@ -82,6 +83,8 @@ pub struct Node {
     id: AtomicU64,
     ino: Ino,
     kind: FileType,
+    /// Whether it can be found again by its number while nothing changes. Immutable.
+    plain: bool,
     /// What the lowers contribute, top first; one entry at most unless this is a directory.
     lower: Box<[LowerRef]>,
     state: Mutex<State>,
@@ -132,6 +135,7 @@ impl Node {
             id: AtomicU64::new(NodeId::ROOT.0),
             ino: Ino::ROOT,
             kind: FileType::Directory,
+            plain: false,
             lower,
             state: Mutex::new(state),
             copying: Mutex::new(()),
@@ -228,6 +232,13 @@ impl Node {
         }
     }
 
+    /// Whether nothing has changed since it was found, and its number is enough to find it again.
+    fn is_as_found(&self) -> bool {
+        let state = self.state.lock();
+        let still = !state.upper && !state.removed && state.index.is_none() && state.held.is_none();
+        self.plain && still && state.names.len() == 1 && self.id().0 == self.ino.0
+    }
+
     /// Takes a name away. `held` reaches an upper object that has lost its last known name.
     pub(super) fn drop_name(&self, parent: &Node, name: &Name, held: Option<Arc<OwnedFd>>) {
         let mut state = self.state.lock();
@@ -255,6 +266,10 @@ pub(super) struct Identity {
     pub upper: bool,
     pub metacopy: bool,
     pub index: Option<NameBuf>,
+    /// Whether the number alone is enough to find it again.
+    pub plain: bool,
+    /// The name of one that is found by its number.
+    pub home: Option<Link>,
 }
 
 struct Known {
@@ -269,7 +284,42 @@ struct Table {
     /// Objects whose number was taken when they were found.
     spare: HashMap<Ino, NodeId>,
     next_spare: u64,
+    /// Nodes that need not stay in memory, in the order in which they came.
+    plain: VecDeque<NodeId>,
+    /// References of the kernel on those that have not stayed.
+    noted: Counts,
 }
+
+impl Table {
+    /// Lets plain nodes go that nobody uses, when there are many: a count stays.
+    fn shrink(&mut self) {
+        for _ in 0..2 {
+            if self.plain.len() <= PLAIN_KEPT {
+                return;
+            }
+            let Some(id) = self.plain.pop_front() else {
+                return;
+            };
+            let Some(known) = self.known.get(&id) else {
+                continue;
+            };
+            if !known.node.is_as_found() {
+                continue;
+            }
+            let count = u32::try_from(known.lookups);
+            match count {
+                Ok(count) if Arc::strong_count(&known.node) == 1 => {
+                    self.known.remove(&id);
+                    self.noted.set(id, count);
+                }
+                _ => self.plain.push_back(id),
+            }
+        }
+    }
+}
+
+/// How many plain nodes are kept in memory.
+const PLAIN_KEPT: usize = 8192;
 
 /// All nodes in memory, by the kernel's number.
 pub(super) struct NodeTable(Mutex<Table>);
@@ -327,12 +377,21 @@ impl NodeTable {
             upper: found.upper,
             metacopy: found.metacopy,
             index: found.index,
+            names: found.home.into_iter().collect(),
             ..State::default()
         };
+        let noted = u64::from(table.noted.of(id));
+        if noted > 0 {
+            table.noted.set(id, 0);
+        }
+        if found.plain && id.0 == found.ino.0 {
+            table.plain.push_back(id);
+        }
         let node = Arc::new(Node {
             id: AtomicU64::new(id.0),
             ino: found.ino,
             kind: found.kind,
+            plain: found.plain,
             lower: found.lower,
             state: Mutex::new(state),
             copying: Mutex::new(()),
@@ -341,10 +400,37 @@ impl NodeTable {
             id,
             Known {
                 node: Arc::clone(&node),
-                lookups,
+                lookups: lookups + noted,
             },
         );
+        table.shrink();
         node
+    }
+
+    /// Counts a reference of the kernel on an object of an image that has no node in memory; `false`
+    /// when it has one.
+    pub fn note(&self, ino: Ino) -> bool {
+        let mut table = self.0.lock();
+        let id = NodeId(ino.0);
+        if table.known.contains_key(&id) || table.spare.contains_key(&ino) {
+            return false;
+        }
+        let Some(count) = table.noted.of(id).checked_add(1) else {
+            return false;
+        };
+        table.noted.set(id, count);
+        true
+    }
+
+    /// Whether the kernel has references on an object that has no node in memory.
+    pub fn is_noted(&self, id: NodeId) -> bool {
+        self.0.lock().noted.of(id) > 0
+    }
+
+    /// Whether the kernel has references on a node, or it is in use.
+    pub fn has(&self, id: NodeId) -> bool {
+        let table = self.0.lock();
+        table.known.contains_key(&id) || table.noted.of(id) > 0
     }
 
     /// Adds references to a node; one that had left the table comes back.
@@ -401,7 +487,11 @@ impl NodeTable {
 
     fn release(&self, id: NodeId, count: u64) -> Option<Arc<Node>> {
         let mut table = self.0.lock();
-        let known = table.known.get_mut(&id)?;
+        let Some(known) = table.known.get_mut(&id) else {
+            let left = u64::from(table.noted.of(id)).saturating_sub(count);
+            table.noted.set(id, u32::try_from(left).unwrap_or(u32::MAX));
+            return None;
+        };
         known.lookups = known.lookups.saturating_sub(count);
         // One reference is the table's; any other is a child's or an operation's, or the table's under
         // a number that was left.

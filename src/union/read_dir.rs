@@ -3,7 +3,6 @@
 //! listing: the kernel may go on in another one than it began with, when its own cache of the
 //! directory was dropped on the way.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustix::fs::AtFlags;
@@ -25,11 +24,15 @@ pub struct DirList {
 #[derive(Debug)]
 struct Item {
     cursor: u64,
+    /// 0 where it takes a look at the object.
+    ino: u64,
     /// Where the name is in `names`.
     start: u32,
-    len: u16,
-    kind: FileType,
-    ino: Option<Ino>,
+    len: u8,
+    /// `None` for a whiteout, until all are there.
+    kind: Option<FileType>,
+    /// Which of the directory's parts it is of, from the top.
+    part: u16,
 }
 
 /// Cursors start above this; what is below is for `.` and `..`.
@@ -81,8 +84,8 @@ impl DirList {
         let name = self.names.get(start..start + usize::from(item.len))?;
         Some(DirEntry {
             name: Name::from_bytes(name).ok()?,
-            kind: item.kind,
-            ino: item.ino,
+            kind: item.kind?,
+            ino: (item.ino != 0).then_some(Ino(item.ino)),
             cursor: item.cursor,
         })
     }
@@ -98,35 +101,45 @@ impl DirList {
         (0..self.len()).filter_map(|i| self.get(i))
     }
 
-    fn push(&mut self, name: &Name, kind: FileType, ino: Option<Ino>) -> Result<()> {
+    fn push(&mut self, name: &Name, kind: Option<FileType>, ino: u64, part: u16) -> Result<()> {
         let start = u32::try_from(self.names.len()).map_err(|_| Errno::EOVERFLOW)?;
         let name = name.as_bytes();
         self.names.extend_from_slice(name);
         self.items.push(Item {
             cursor: cursor(name),
-            start,
-            len: u16::try_from(name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
-            kind,
             ino,
+            start,
+            len: u8::try_from(name.len()).map_err(|_| Errno::ENAMETOOLONG)?,
+            kind,
+            part,
         });
         Ok(())
     }
 
     /// Puts the entries into the order of their cursors; of two names with one cursor the second
-    /// gets the next.
+    /// gets the next. Of one name that several parts have, the uppermost counts, and where that is a
+    /// whiteout, none.
     fn sort(&mut self) {
         let names = &self.names;
         let name = |item: &Item| {
             let start = item.start as usize;
             names.get(start..start + usize::from(item.len))
         };
+        self.items.sort_unstable_by(|a, b| {
+            let by_name = || name(a).cmp(&name(b));
+            let by_part = || a.part.cmp(&b.part);
+            a.cursor.cmp(&b.cursor).then_with(by_name).then_with(by_part)
+        });
         self.items
-            .sort_unstable_by(|a, b| a.cursor.cmp(&b.cursor).then_with(|| name(a).cmp(&name(b))));
+            .dedup_by(|b, a| a.cursor == b.cursor && name(a) == name(b));
+        self.items.retain(|item| item.kind.is_some());
         let mut last = 0;
         for item in &mut self.items {
             item.cursor = item.cursor.max(last + 1);
             last = item.cursor;
         }
+        self.items.shrink_to_fit();
+        self.names.shrink_to_fit();
     }
 }
 
@@ -149,31 +162,20 @@ impl Union {
         if node.is_removed() {
             return Ok(list);
         }
-        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
-        let several = node.lower().len() + usize::from(node.has_upper()) > 1;
+        let mut part = 0;
         if let Some(upper) = self.upper.as_ref().filter(|_| node.has_upper()) {
-            self.list_upper(upper, node, &mut list, &mut seen, several)?;
+            self.list_upper(upper, node, &mut list)?;
+            part = 1;
         }
         for lower in node.lower() {
             let layer = lower.layer();
             layer.read_dir(lower.node(), &mut |item| {
-                if several {
-                    let name = item.name.as_bytes();
-                    if seen.contains(name) {
-                        return Ok(());
-                    }
-                    seen.insert(name.into());
-                }
-                match item.kind {
-                    None => Ok(()),
-                    Some(kind) => {
-                        // A merged directory's number is its lowest part's.
-                        let plain = node.lower().len() == 1 || kind != FileType::Directory;
-                        let ino = plain && layer.host_dev().is_none() && item.ino != 0;
-                        list.push(item.name, kind, ino.then_some(Ino(item.ino)))
-                    }
-                }
+                // A merged directory's number is its lowest part's.
+                let plain = node.lower().len() == 1 || item.kind != Some(FileType::Directory);
+                let known = plain && layer.host_dev().is_none();
+                list.push(item.name, item.kind, if known { item.ino } else { 0 }, part)
             })?;
+            part = part.saturating_add(1);
         }
         list.sort();
         Ok(list)
@@ -184,14 +186,9 @@ impl Union {
         upper: &Upper,
         node: &Arc<Node>,
         list: &mut DirList,
-        seen: &mut HashSet<Box<[u8]>>,
-        several: bool,
     ) -> Result<()> {
         let dir = self.dir_fd(node)?;
         crate::sys::dir::list(&dir, |name, raw, _| {
-            if several {
-                seen.insert(name.into());
-            }
             let name = Name::from_bytes(name)?;
             let kind = match FileType::from_mode(raw.as_raw_mode()) {
                 Some(FileType::Regular) if upper.has_records() => {
@@ -206,12 +203,12 @@ impl Union {
                     let stat = stat_from(&rustix::fs::statat(&dir, name.as_os_str(), flags)?)?;
                     let place = Place::Named(Arc::clone(&dir), name.into());
                     if upper.is_whiteout(&place, &stat)? {
-                        return Ok(());
+                        return list.push(name, None, 0, 0);
                     }
                     stat.kind
                 }
             };
-            list.push(name, kind, None)
+            list.push(name, Some(kind), 0, 0)
         })
     }
 }
