@@ -16,8 +16,8 @@ use crate::content::stream::decoder;
 use crate::error::{Context, Failure};
 use crate::image::{Compression, Digest};
 use crate::index::build::LayerBuilder;
-use crate::tar::{Member, MemberKind};
 use crate::tar::reader::TarReader;
+use crate::tar::{Member, MemberKind};
 
 /// What is to be made of a layer.
 pub struct Plan<'a> {

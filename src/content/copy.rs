@@ -24,16 +24,16 @@ pub fn copy_to(from: &dyn ReadAt, to: &File) -> Result<()> {
             break;
         }
         match from.host_range(start) {
-            Some((file, place)) => copy_range(file, place, to, start, end - start)?,
+            Some((file, place)) => {
+                if copy_range(file, place, to, start, end - start)? < end - start {
+                    return Err(Error::with(Errno::EIO, "a layer's data is cut off"));
+                }
+            }
             None => copy_by_hand(from, to, start, end)?,
         }
         at = end;
     }
-    let written = to.metadata()?.len();
-    if at > written {
-        return Err(Error::with(Errno::EIO, "a layer's data is cut off"));
-    }
-    if written < len {
+    if at < len {
         to.set_len(len)?;
     }
     Ok(())
@@ -42,9 +42,7 @@ pub fn copy_to(from: &dyn ReadAt, to: &File) -> Result<()> {
 fn copy_by_hand(from: &dyn ReadAt, to: &File, mut at: u64, end: u64) -> Result<()> {
     let mut buf = vec![0; usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK)];
     while at < end {
-        let want = usize::try_from(end - at)
-            .unwrap_or(CHUNK)
-            .min(buf.len());
+        let want = usize::try_from(end - at).unwrap_or(CHUNK).min(buf.len());
         let space = buf.get_mut(..want).unwrap_or_default();
         let got = from.read_at(space, at)?;
         let Some(data) = space.get(..got).filter(|d| !d.is_empty()) else {

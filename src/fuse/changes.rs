@@ -8,9 +8,9 @@ use super::files::OpenedReply;
 use super::server::{Cost, EntryReply, Server, is_acl, owned};
 use super::step::Step;
 use crate::error::{Errno, Error, Result};
-use crate::name::{Name, NameBuf};
+use crate::name::NameBuf;
 use crate::stat::FileType;
-use crate::union::{Caller, Node, NodeId, OpenFlags, RenameFlags, Special};
+use crate::union::{Caller, Found, Node, NodeId, OpenFlags, RenameFlags, Special};
 
 /// What a request names: a directory, and a name in it.
 type Target = (Arc<Node>, NameBuf);
@@ -128,9 +128,10 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// UNLINK.
     pub fn unlink(self: &Arc<Self>, parent: NodeId, name: &OsStr) -> Step<()> {
         let (parent, name) = step_try!(self.target(parent, name));
-        let cost = step_try!(self.removal_cost(&parent, &name));
-        self.change(cost, &(), move |server, ()| {
-            server.union.unlink(&parent, &name)
+        let found = step_try!(self.union.peek(&parent, &name));
+        let found = step_try!(found.ok_or_else(|| Error::new(Errno::ENOENT)));
+        self.change(removal_cost(Some(&found)), &(), move |server, ()| {
+            server.union.unlink_found(&parent, &name, &found)
         })
     }
 
@@ -151,15 +152,20 @@ impl<I: Send + Sync + 'static> Server<I> {
     ) -> Step<()> {
         let (parent, name) = step_try!(self.target(parent, name));
         let (new_parent, new_name) = step_try!(self.target(new_parent, new_name));
-        let from = step_try!(self.move_cost(&parent, &name));
-        let to = match flags {
-            RenameFlags::Exchange => step_try!(self.move_cost(&new_parent, &new_name)),
-            _ => step_try!(self.removal_cost(&new_parent, &new_name)),
+        let from = step_try!(self.union.peek(&parent, &name));
+        let from = step_try!(from.ok_or_else(|| Error::new(Errno::ENOENT)));
+        let to = step_try!(self.union.peek(&new_parent, &new_name));
+        let other = match flags {
+            RenameFlags::Exchange => self.move_cost(to.as_ref()),
+            _ => removal_cost(to.as_ref()),
         };
-        let cost = if from == Cost::Slow { from } else { to };
+        let cost = match self.move_cost(Some(&from)) {
+            Cost::Quick => other,
+            Cost::Slow => Cost::Slow,
+        };
         self.change(cost, &(), move |server, ()| {
-            let union = &server.union;
-            union.rename(&parent, &name, &new_parent, &new_name, flags)
+            let (old, new) = ((&parent, &*name), (&new_parent, &*new_name));
+            server.union.rename_found(old, new, flags, (from, to))
         })
     }
 
@@ -178,13 +184,17 @@ impl<I: Send + Sync + 'static> Server<I> {
         if is_acl(&name) && !self.options().ids.is_plain() {
             value = step_try!(self.options().ids.acl_on_disk(value));
         }
-        self.change(attribute_cost(&node), &(), move |server, ()| {
-            server.union.set_xattr(&node, &name, &value, flags)?;
-            if name == ACCESS_ACL {
-                server.union.clear_setgid(&node, caller)?;
-            }
-            Ok(())
-        })
+        self.change(
+            step_try!(self.attribute_cost(&node)),
+            &(),
+            move |server, ()| {
+                server.union.set_xattr(&node, &name, &value, flags)?;
+                if name == ACCESS_ACL {
+                    server.union.clear_setgid(&node, caller)?;
+                }
+                Ok(())
+            },
+        )
     }
 
     /// REMOVEXATTR.
@@ -192,9 +202,11 @@ impl<I: Send + Sync + 'static> Server<I> {
         step_try!(self.check_xattr(name));
         let node = step_try!(self.union.get(node));
         let name = name.to_os_string();
-        self.change(attribute_cost(&node), &(), move |server, ()| {
-            server.union.remove_xattr(&node, &name)
-        })
+        self.change(
+            step_try!(self.attribute_cost(&node)),
+            &(),
+            move |server, ()| server.union.remove_xattr(&node, &name),
+        )
     }
 
     /// What it costs to bring a node into the upper with its data.
@@ -206,41 +218,33 @@ impl<I: Send + Sync + 'static> Server<I> {
         }
     }
 
-    /// What it costs to remove a name: a lower file with further names is copied up first.
-    fn removal_cost(&self, parent: &Arc<Node>, name: &Name) -> Result<Cost> {
-        let Some(found) = self.union.peek(parent, name)? else {
-            return Ok(Cost::Quick);
+    /// What it costs to move what was found: a lower file is copied, of a lower directory the files
+    /// with several names that are beneath it.
+    fn move_cost(&self, found: Option<&Found>) -> Cost {
+        let copies = |found: &Found| {
+            let lower_dir = found.is_dir() && !found.node.lower().is_empty();
+            lower_dir || self.union.needs_copy_up(&found.node)
         };
-        let copies = !found.is_dir() && found.stat.nlink > 1 && !found.node.has_upper();
-        self.give_back(found.node);
-        Ok(if copies { Cost::Slow } else { Cost::Quick })
+        if found.is_some_and(copies) {
+            Cost::Slow
+        } else {
+            Cost::Quick
+        }
     }
 
-    /// What it costs to move a name: a lower file is copied, of a lower directory the files with
-    /// several names that are beneath it.
-    fn move_cost(&self, parent: &Arc<Node>, name: &Name) -> Result<Cost> {
-        let Some(found) = self.union.peek(parent, name)? else {
-            return Ok(Cost::Quick);
-        };
-        let lower_dir = found.is_dir() && !found.node.lower().is_empty();
-        let copies = lower_dir || self.union.needs_copy_up(&found.node);
-        self.give_back(found.node);
-        Ok(if copies { Cost::Slow } else { Cost::Quick })
-    }
-
-    /// Ends the use of a node on which the kernel was given no reference.
-    fn give_back(&self, node: Arc<Node>) {
-        let id = node.id();
-        drop(node);
-        self.union.forget(id, 0);
+    /// What a change of attributes alone costs.
+    pub(super) fn attribute_cost(&self, node: &Node) -> Result<Cost> {
+        Ok(match self.union.attributes_need_data(node)? {
+            true => Cost::Slow,
+            false => Cost::Quick,
+        })
     }
 }
 
-/// What a change of attributes alone costs.
-fn attribute_cost(node: &Node) -> Cost {
-    if node.has_upper() {
-        Cost::Quick
-    } else {
-        Cost::Slow
+/// What it costs to remove a name: a lower file with further names is copied up first.
+fn removal_cost(found: Option<&Found>) -> Cost {
+    match found {
+        Some(f) if !f.is_dir() && f.stat.nlink > 1 && !f.node.has_upper() => Cost::Slow,
+        _ => Cost::Quick,
     }
 }

@@ -50,7 +50,10 @@ impl Notices {
                 }
             }
         };
-        match std::thread::Builder::new().name("notices".into()).spawn(send) {
+        match std::thread::Builder::new()
+            .name("notices".into())
+            .spawn(send)
+        {
             // A second start would find a thread there; the first goes on.
             Ok(_detached) => drop(self.0.set(sender)),
             Err(e) => log::warn!("no thread for notices: {e}"),

@@ -161,7 +161,10 @@ impl<I: Send + Sync + 'static> Server<I> {
                 self.notices.send(Notice::Name(parent, name));
             }
         }
-        Error::with(Errno::ESTALE, "the file is read from a lower under this number")
+        Error::with(
+            Errno::ESTALE,
+            "the file is read from a lower under this number",
+        )
     }
 
     /// Counts a request.
@@ -365,11 +368,14 @@ impl<I: Send + Sync + 'static> Server<I> {
         if set.size.is_some() && self.modes.is_lower(id) {
             return Step::Done(Err(self.leave_lower(&node, id)));
         }
-        let copies = match set.size {
-            Some(_) => self.union.needs_copy_up(&node),
-            None => !node.has_upper(),
+        let cost = match set.size {
+            Some(_) => Ok(self.copy_cost(&node)),
+            None => self.attribute_cost(&node),
         };
-        let cost = if copies { Cost::Slow } else { Cost::Quick };
+        let cost = match cost {
+            Ok(cost) => cost,
+            Err(e) => return Step::Done(Err(e)),
+        };
         self.change(cost, &(), move |server, ()| {
             let handle = handle.and_then(|fh| server.handles.file(fh).ok());
             let file = handle.as_ref().and_then(|h| h.writer.as_deref());

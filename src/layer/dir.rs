@@ -350,8 +350,8 @@ impl Layer for DirLayer {
     }
 
     fn host_origin(&self, node: LayerNode) -> Option<Box<[u8]>> {
-        let object = self.place(node).ok()?.hold().ok()?;
-        encode_handle(&self.uuid, &handle::of(&*object).ok()?)
+        let handle = self.place(node).ok()?.handle().ok()?;
+        encode_handle(&self.uuid, &handle)
     }
 
     fn host_ino(&self, origin: &[u8]) -> Option<u64> {

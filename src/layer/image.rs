@@ -251,7 +251,10 @@ impl Layer for ImageLayer {
             return Ok(None);
         };
         let dirent = self.index.dirent(dirent)?;
-        Ok(Some((LayerNode(dirent.parent.0.into()), dirent.name.into())))
+        Ok(Some((
+            LayerNode(dirent.parent.0.into()),
+            dirent.name.into(),
+        )))
     }
 
     fn aliases(&self, node: LayerNode) -> Result<Option<Vec<(LayerNode, NameBuf)>>> {

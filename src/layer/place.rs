@@ -13,6 +13,7 @@ use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat, Timespec};
 use crate::sys::fd::{magic_path, magic_path_in};
+use crate::sys::handle::{self, FileHandle};
 use crate::sys::xattr::{self, Follow};
 
 /// An object of a host directory.
@@ -95,6 +96,14 @@ impl Place {
             Place::Named(dir, name) => Ok(Arc::new(open_beneath(dir, name, OFlags::PATH)?)),
             Place::Held(fd) => Ok(Arc::clone(fd)),
         }
+    }
+
+    /// The handle that finds the object again.
+    pub fn handle(&self) -> Result<FileHandle> {
+        Ok(match self {
+            Place::Named(dir, name) => handle::of_name(dir, name.as_os_str())?,
+            Place::Held(fd) => handle::of(fd)?,
+        })
     }
 
     pub fn read_link(&self) -> Result<Vec<u8>> {

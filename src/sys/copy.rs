@@ -54,7 +54,7 @@ pub fn next_data(file: &File, at: u64, len: u64) -> Result<Option<(u64, u64)>> {
 }
 
 /// Copies a run of bytes: copy_file_range(2), which shares blocks where offsets allow it, else reads
-/// and writes. Ends early where `from` does.
+/// and writes. The number of bytes copied: fewer where `from` ends early.
 ///
 /// # Errors
 /// What reading and writing report.
@@ -64,24 +64,25 @@ pub fn copy_range(
     to: &File,
     mut to_at: u64,
     len: u64,
-) -> Result<()> {
+) -> Result<u64> {
     let mut left = len;
     while left > 0 {
         let chunk = usize::try_from(left.min(1 << 30)).unwrap_or(1 << 30);
         match rustix::fs::copy_file_range(from, Some(&mut from_at), to, Some(&mut to_at), chunk) {
-            Ok(0) => return Ok(()),
+            Ok(0) => break,
             Ok(n) => left -= n as u64,
             Err(Errno::INTR) => {}
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::IO) => {
-                return copy_by_hand(from, from_at, to, to_at, left);
+                left -= copy_by_hand(from, from_at, to, to_at, left)?;
+                break;
             }
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
+    Ok(len - left)
 }
 
-fn copy_by_hand(from: &File, mut from_at: u64, to: &File, mut to_at: u64, len: u64) -> Result<()> {
+fn copy_by_hand(from: &File, mut from_at: u64, to: &File, mut to_at: u64, len: u64) -> Result<u64> {
     let mut buf = vec![0; 256 * 1024];
     let mut left = len;
     while left > 0 {
@@ -98,7 +99,7 @@ fn copy_by_hand(from: &File, mut from_at: u64, to: &File, mut to_at: u64, len: u
         to_at += got as u64;
         left -= got as u64;
     }
-    Ok(())
+    Ok(len - left)
 }
 
 #[cfg(test)]

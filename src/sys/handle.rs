@@ -1,8 +1,10 @@
 //! File handles: names of inodes that outlive descriptors (name_to_handle_at(2)).
 #![expect(unsafe_code, reason = "the calls take a structure of variable length")]
 
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 /// The longest handle, in bytes (`MAX_HANDLE_SZ`).
 const MAX: usize = 128;
@@ -28,6 +30,18 @@ struct Raw {
 /// # Errors
 /// `EOPNOTSUPP` where the file system has no handles.
 pub fn of(fd: impl AsFd) -> io::Result<FileHandle> {
+    at(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+/// The handle of what is in a directory under a name; of a link, its own.
+///
+/// # Errors
+/// As [`of`]; `ENOENT`.
+pub fn of_name(dir: impl AsFd, name: &OsStr) -> io::Result<FileHandle> {
+    at(dir, &CString::new(name.as_bytes())?, 0)
+}
+
+fn at(dir: impl AsFd, path: &CStr, flags: libc::c_int) -> io::Result<FileHandle> {
     let mut raw = Raw {
         len: 128,
         kind: 0,
@@ -35,15 +49,15 @@ pub fn of(fd: impl AsFd) -> io::Result<FileHandle> {
     };
     let mut mount_id: libc::c_int = 0;
     // SAFETY: `raw` has the layout of struct file_handle with room for as many bytes as its first
-    // field says; the path is a NUL-terminated empty string; both outlive the call.
+    // field says; the path is a NUL-terminated string; both outlive the call.
     let done = unsafe {
         libc::syscall(
             libc::SYS_name_to_handle_at,
-            fd.as_fd().as_raw_fd(),
-            c"".as_ptr(),
+            dir.as_fd().as_raw_fd(),
+            path.as_ptr(),
             &raw mut raw,
             &raw mut mount_id,
-            libc::AT_EMPTY_PATH,
+            flags,
         )
     };
     if done < 0 {

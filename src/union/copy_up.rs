@@ -40,7 +40,7 @@ const CAPABILITIES: &str = "security.capability";
 
 /// An object under construction.
 enum Temp {
-    Nameless(File),
+    Nameless(Arc<OwnedFd>),
     Named(NameBuf),
 }
 
@@ -98,6 +98,18 @@ impl Union {
         published.context(|| "copy-up")
     }
 
+    /// Whether changing a node's attributes copies a file's data from a lower first.
+    ///
+    /// # Errors
+    /// What the layers report.
+    pub fn attributes_need_data(&self, node: &Node) -> Result<bool> {
+        if node.kind() != FileType::Regular || node.has_upper() {
+            return Ok(false);
+        }
+        let lower = self.top_lower(node)?;
+        Ok(!self.options.metacopy || lower.layer().stat(lower.node())?.nlink > 1)
+    }
+
     /// Gives a metacopy its data. Until the mark is gone the data is taken from the lower, and the
     /// size is right all the time, so a crash on the way loses nothing.
     fn complete(
@@ -144,7 +156,7 @@ impl Union {
             let place = temp.place(upper)?;
             // The length first: setting it clears capabilities.
             if data == Data::Attributes {
-                temp.file(&place)?.set_len(stat.size)?;
+                temp.set_len(&place, stat.size)?;
             }
             if stat.kind == FileType::Regular && data == Data::All && stat.size > 0 {
                 copy_data(
@@ -433,23 +445,30 @@ impl Union {
 impl Temp {
     fn place(&self, upper: &Upper) -> Result<Place> {
         Ok(match self {
-            Temp::Nameless(file) => Place::Held(Arc::new(file.try_clone()?.into())),
+            Temp::Nameless(fd) => Place::Held(Arc::clone(fd)),
             Temp::Named(name) => Place::Named(Arc::clone(upper.work()?), name.clone()),
         })
     }
 
     fn file(&self, place: &Place) -> Result<File> {
         match self {
-            Temp::Nameless(file) => Ok(file.try_clone()?),
+            Temp::Nameless(fd) => Ok(File::from(fd.try_clone()?)),
             Temp::Named(_) => place.open(OFlags::RDWR),
+        }
+    }
+
+    fn set_len(&self, place: &Place, len: u64) -> Result<()> {
+        match self {
+            Temp::Nameless(fd) => Ok(rustix::fs::ftruncate(fd, len)?),
+            Temp::Named(_) => Ok(place.open(OFlags::RDWR)?.set_len(len)?),
         }
     }
 
     /// Gives the object its name, where nothing is.
     fn link(&self, upper: &Upper, dir: &OwnedFd, name: &OsStr) -> Result<()> {
         match self {
-            Temp::Nameless(file) => {
-                let from = crate::sys::fd::magic_path(file);
+            Temp::Nameless(fd) => {
+                let from = crate::sys::fd::magic_path(fd);
                 Ok(rustix::fs::linkat(
                     CWD,
                     from,
@@ -472,7 +491,7 @@ impl Temp {
     /// Keeps an object that gets no name.
     fn hold(&self, upper: &Upper) -> Result<Arc<OwnedFd>> {
         match self {
-            Temp::Nameless(file) => Ok(Arc::new(file.try_clone()?.into())),
+            Temp::Nameless(fd) => Ok(Arc::clone(fd)),
             Temp::Named(name) => {
                 let work = upper.work()?;
                 let held = open_beneath(work, name, OFlags::PATH)?;
@@ -499,7 +518,7 @@ fn make_temp(upper: &Upper, lower: &LowerRef, stat: &Stat) -> Result<Temp> {
     if stat.kind == FileType::Regular
         && let Some(file) = open_nameless(work, private.bits())?
     {
-        return Ok(Temp::Nameless(file));
+        return Ok(Temp::Nameless(Arc::new(file.into())));
     }
     let name = upper.temp_name();
     match stat.kind {

@@ -88,7 +88,7 @@ impl Union {
             Opened {
                 contents,
                 from_upper: true,
-            guarded: false,
+                guarded: false,
             },
         ))
     }

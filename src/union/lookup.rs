@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::linked::Indexed;
 use super::node::Identity;
 use super::upper::UpperEntry;
-use super::{Ino, LowerRef, Node, RedirectDir, Union};
+use super::{Ino, LowerRef, Node, NodeId, RedirectDir, Union};
 use crate::error::{Errno, Error, Result};
 use crate::layer::{Entry, Marks, NodeEntry};
 use crate::name::{Name, NameBuf};
@@ -73,12 +73,19 @@ impl Union {
         if let Some(upper) = &self.upper
             && parent.has_upper()
         {
-            match upper.entry(&self.dir_fd(parent)?, name)? {
-                Some(UpperEntry::Whiteout) => return Ok(None),
-                Some(UpperEntry::Node { stat, marks }) => {
-                    return self.see_upper(parent, name, stat, &marks).map(Some);
+            let dir = self.dir_fd(parent)?;
+            if let Some(stat) = upper.raw_entry(&dir, name)? {
+                if !upper.has_records()
+                    && let Some(seen) = self.see_again(parent, name, &stat)
+                {
+                    return Ok(Some(seen));
                 }
-                None => {}
+                return match upper.decoded(&dir, name, stat)? {
+                    UpperEntry::Whiteout => Ok(None),
+                    UpperEntry::Node { stat, marks } => {
+                        self.see_upper(parent, name, stat, &marks).map(Some)
+                    }
+                };
             }
         }
         let lower = self.lower_parts(parent.lower(), name)?;
@@ -114,6 +121,30 @@ impl Union {
             index: None,
         };
         Ok(Some(Seen { identity, stat }))
+    }
+
+    /// An upper object that is known by this name and has nothing of a lower: its marks need not be
+    /// read again.
+    fn see_again(&self, parent: &Node, name: &Name, stat: &Stat) -> Option<Seen> {
+        let ino = self.new_ino(stat.ino);
+        let node = self.nodes.get(NodeId(ino.0))?;
+        let known = node.kind() == stat.kind && node.is_new_under(parent, name);
+        known.then(|| Seen {
+            identity: Identity {
+                ino,
+                kind: stat.kind,
+                lower: Box::default(),
+                upper: true,
+                metacopy: false,
+                index: None,
+                plain: false,
+                home: None,
+            },
+            stat: Stat {
+                ino: ino.0,
+                ..*stat
+            },
+        })
     }
 
     /// A lower name of a file that was copied up under another one.

@@ -239,6 +239,13 @@ impl Node {
         self.plain && still && state.names.len() == 1 && self.id().0 == self.ino.0
     }
 
+    /// Whether it is an object of the upper alone and has this name.
+    pub(super) fn is_new_under(&self, parent: &Node, name: &Name) -> bool {
+        let state = self.state.lock();
+        let new = state.upper && !state.metacopy && state.index.is_none();
+        new && self.lower.is_empty() && state.names.iter().any(|l| l.is(parent, name))
+    }
+
     /// Takes a name away. `held` reaches an upper object that has lost its last known name.
     pub(super) fn drop_name(&self, parent: &Node, name: &Name, held: Option<Arc<OwnedFd>>) {
         let mut state = self.state.lock();

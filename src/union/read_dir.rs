@@ -128,7 +128,10 @@ impl DirList {
         self.items.sort_unstable_by(|a, b| {
             let by_name = || name(a).cmp(&name(b));
             let by_part = || a.part.cmp(&b.part);
-            a.cursor.cmp(&b.cursor).then_with(by_name).then_with(by_part)
+            a.cursor
+                .cmp(&b.cursor)
+                .then_with(by_name)
+                .then_with(by_part)
         });
         self.items
             .dedup_by(|b, a| a.cursor == b.cursor && name(a) == name(b));
@@ -181,12 +184,7 @@ impl Union {
         Ok(list)
     }
 
-    fn list_upper(
-        &self,
-        upper: &Upper,
-        node: &Arc<Node>,
-        list: &mut DirList,
-    ) -> Result<()> {
+    fn list_upper(&self, upper: &Upper, node: &Arc<Node>, list: &mut DirList) -> Result<()> {
         let dir = self.dir_fd(node)?;
         crate::sys::dir::list(&dir, |name, raw, _| {
             let name = Name::from_bytes(name)?;

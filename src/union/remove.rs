@@ -5,9 +5,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::AtFlags;
+use rustix::io::Errno as RawErrno;
 
 use super::copy_up::Data;
-use super::{Node, Union};
+use super::{Found, Node, Union};
 use crate::error::{Errno, Error, Result};
 use crate::name::Name;
 
@@ -17,27 +18,36 @@ impl Union {
     /// # Errors
     /// `ENOENT`, `EISDIR`, `EROFS`; what the upper's file system reports.
     pub fn unlink(&self, parent: &Arc<Node>, name: &Name) -> Result<()> {
+        let found = self.peek(parent, name)?;
+        let found = found.ok_or_else(|| Error::new(Errno::ENOENT))?;
+        self.unlink_found(parent, name, &found)
+    }
+
+    /// Removes a name of a file that was just found under it.
+    ///
+    /// # Errors
+    /// As [`Union::unlink`].
+    pub fn unlink_found(&self, parent: &Arc<Node>, name: &Name, found: &Found) -> Result<()> {
         let upper = self.writable()?;
-        let found = self
-            .peek(parent, name)?
-            .ok_or_else(|| Error::new(Errno::ENOENT))?;
         if found.is_dir() {
             return Err(Error::new(Errno::EISDIR));
         }
-        self.keep_other_names(&found.node)?;
+        self.keep_other_names(found)?;
         let _tree = self.tree.read();
         self.name_up(&found.node, parent, name)?;
         let dir = self.dir_up(parent)?;
-        let whiteout = self.lower_has(parent, name)?;
+        // What isn't in the upper was found in a lower.
+        let in_upper = found.node.has_upper();
+        let whiteout = !in_upper || self.lower_has(parent, name)?;
         let mut held = None;
-        if found.node.has_upper() {
+        if in_upper {
             held = self.hold_last_name(&found.node)?;
             if whiteout {
                 upper.replace_by_whiteout(&dir, name)?;
             } else {
                 rustix::fs::unlinkat(&dir, name.as_os_str(), AtFlags::empty())?;
             }
-        } else if whiteout {
+        } else {
             upper.add_whiteout(&dir, name.as_os_str())?;
         }
         found.node.drop_name(parent, name, held);
@@ -57,13 +67,22 @@ impl Union {
             return Err(Error::new(Errno::ENOTDIR));
         }
         let _tree = self.tree.read();
-        self.check_empty(&found.node)?;
+        // The file system below checks a directory that has nothing of a lower.
+        let pure = found.node.has_upper() && found.node.lower().is_empty();
+        if !pure {
+            self.check_empty(&found.node)?;
+        }
         let dir = self.dir_up(parent)?;
         let whiteout = self.lower_has(parent, name)?;
         let mut held = None;
         if found.node.has_upper() {
             held = self.hold_last_name(&found.node)?;
-            upper.remove_dir(&dir, name, whiteout)?;
+            if !pure || whiteout || !remove_if_empty(&dir, name)? {
+                if pure {
+                    self.check_empty(&found.node)?;
+                }
+                upper.remove_dir(&dir, name, whiteout)?;
+            }
         } else if whiteout {
             upper.add_whiteout(&dir, name.as_os_str())?;
         }
@@ -74,10 +93,11 @@ impl Union {
 
     /// Before one of several lower names goes: the file moves to the upper with all its names, so
     /// that its link count is true and its names stay one file.
-    pub(super) fn keep_other_names(&self, node: &Arc<Node>) -> Result<()> {
-        if !node.has_upper() {
+    pub(super) fn keep_other_names(&self, found: &Found) -> Result<()> {
+        let node = &found.node;
+        if !found.is_dir() && found.stat.nlink > 1 && !node.has_upper() {
             let lower = self.top_lower(node)?;
-            if lower.layer().stat(lower.node())?.nlink > 1 && self.keeps_links(lower) {
+            if self.keeps_links(lower) {
                 self.copy_up(node, Data::Attributes)?;
             }
         }
@@ -101,5 +121,14 @@ impl Union {
         } else {
             Err(Error::new(Errno::ENOTEMPTY))
         }
+    }
+}
+
+/// Removes a directory if there is nothing in it on disk; whether that is so.
+fn remove_if_empty(dir: &OwnedFd, name: &Name) -> Result<bool> {
+    match rustix::fs::unlinkat(dir, name.as_os_str(), AtFlags::REMOVEDIR) {
+        Ok(()) => Ok(true),
+        Err(RawErrno::NOTEMPTY | RawErrno::EXIST) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }

@@ -54,11 +54,24 @@ impl Union {
         new_name: &Name,
         flags: RenameFlags,
     ) -> Result<()> {
-        let upper = self.writable()?;
-        let from = self
-            .peek(parent, name)?
-            .ok_or_else(|| Error::new(Errno::ENOENT))?;
+        let from = self.peek(parent, name)?;
+        let from = from.ok_or_else(|| Error::new(Errno::ENOENT))?;
         let to = self.peek(new_parent, new_name)?;
+        self.rename_found((parent, name), (new_parent, new_name), flags, (from, to))
+    }
+
+    /// Renames what was just found under the two names.
+    ///
+    /// # Errors
+    /// As [`Union::rename`].
+    pub fn rename_found(
+        &self,
+        (parent, name): (&Arc<Node>, &Name),
+        (new_parent, new_name): (&Arc<Node>, &Name),
+        flags: RenameFlags,
+        (from, to): (Found, Option<Found>),
+    ) -> Result<()> {
+        let upper = self.writable()?;
         match (&to, flags) {
             (Some(_), RenameFlags::NoReplace) => return Err(Error::new(Errno::EEXIST)),
             (None, RenameFlags::Exchange) => return Err(Error::new(Errno::ENOENT)),
@@ -81,7 +94,7 @@ impl Union {
         self.prepare(&from.node)?;
         match (&to, flags) {
             (Some(to), RenameFlags::Exchange) => self.prepare(&to.node)?,
-            (Some(to), _) if !to.is_dir() => self.keep_other_names(&to.node)?,
+            (Some(to), _) => self.keep_other_names(to)?,
             _ => {}
         }
         let _tree = self.tree.write();
@@ -145,7 +158,7 @@ impl Union {
             if found.is_dir() {
                 self.copy_up_linked(&found.node)?;
             } else {
-                self.keep_other_names(&found.node)?;
+                self.keep_other_names(&found)?;
             }
             let id = found.node.id();
             drop(found);

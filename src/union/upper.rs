@@ -228,19 +228,35 @@ impl Upper {
 
     /// What `name` is in an upper directory.
     pub(super) fn entry(&self, dir: &Arc<OwnedFd>, name: &Name) -> Result<Option<UpperEntry>> {
-        let st = match rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(st) => st,
-            Err(RawErrno::NOENT) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        };
-        let stat = stat_from(&st)?;
+        match self.raw_entry(dir, name)? {
+            Some(stat) => self.decoded(dir, name, stat).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What is on disk under a name of an upper directory.
+    pub(super) fn raw_entry(&self, dir: &OwnedFd, name: &Name) -> Result<Option<Stat>> {
+        match rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(st) => stat_from(&st).map(Some),
+            Err(RawErrno::NOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// What an object on disk means.
+    pub(super) fn decoded(
+        &self,
+        dir: &Arc<OwnedFd>,
+        name: &Name,
+        stat: Stat,
+    ) -> Result<UpperEntry> {
         let place = Place::Named(Arc::clone(dir), name.into());
         if self.is_whiteout(&place, &stat)? {
-            return Ok(Some(UpperEntry::Whiteout));
+            return Ok(UpperEntry::Whiteout);
         }
         let marks = place.marks(self.space)?;
         let stat = self.records.shown(&place, stat)?;
-        Ok(Some(UpperEntry::Node { stat, marks }))
+        Ok(UpperEntry::Node { stat, marks })
     }
 
     /// A character device 0:0 is a whiteout unless a mark says that it is a device.

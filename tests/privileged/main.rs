@@ -10,6 +10,7 @@
 mod common;
 
 mod containers;
+mod costs;
 mod daemon;
 mod differential;
 mod dirs;
@@ -21,6 +22,7 @@ mod layers;
 mod limits;
 mod links;
 mod lowers;
+mod memory;
 mod mount8;
 mod options;
 mod owners;

@@ -52,7 +52,10 @@ fn large_files_cause_no_read_and_no_write() {
             // New, copied up, cut.
             fs::write(live.path("new"), &expected).unwrap();
             append(&live.path("h"), b"more");
-            let file = OpenOptions::new().read(true).write(true).open(live.path("h"));
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(live.path("h"));
             let file = file.unwrap();
             file.write_all_at(&[1; 100_000], 50).unwrap();
             file.set_len(60_000).unwrap();
@@ -94,7 +97,15 @@ fn containers_of_an_image_share_one_file() {
     assert_eq!(made(), object);
     // Deleted by anyone: who reads reads on, and it comes back.
     let reader = File::open(first.path("f")).unwrap();
-    fs::remove_file(fs::read_dir(&objects).unwrap().next().unwrap().unwrap().path()).unwrap();
+    fs::remove_file(
+        fs::read_dir(&objects)
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path(),
+    )
+    .unwrap();
     let mut page = [0; 4096];
     reader.read_exact_at(&mut page, 4096).unwrap();
     assert!(page == expected[4096..][..4096]);
@@ -133,7 +144,14 @@ fn without_room_for_objects_files_are_read_from_the_layer() {
     let objects = live.dir.path().join("store/strata/objects");
     let tiny = run(
         "mount",
-        &["-t", "tmpfs", "-o", "size=64k", "none", objects.to_str().unwrap()],
+        &[
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=64k",
+            "none",
+            objects.to_str().unwrap(),
+        ],
     );
     tiny.success();
     // The cache was opened before; this one sees the small file system.
@@ -182,10 +200,18 @@ fn who_reads_a_lower_file_reads_on_when_it_changes() {
             let path = live.path(name);
             assert_eq!(fs::read_to_string(&path).unwrap(), expected, "{name}");
             let meta = fs::metadata(&path).unwrap();
-            assert_eq!((meta.ino(), meta.len()), (ino, expected.len() as u64), "{name}");
+            assert_eq!(
+                (meta.ino(), meta.len()),
+                (ino, expected.len() as u64),
+                "{name}"
+            );
             // Its attributes are the file's, as on overlayfs.
             let meta = old.metadata().unwrap();
-            assert_eq!((meta.ino(), meta.len()), (ino, expected.len() as u64), "{name}");
+            assert_eq!(
+                (meta.ino(), meta.len()),
+                (ino, expected.len() as u64),
+                "{name}"
+            );
         }
         assert_eq!(fs::read(&passes).unwrap(), b"0123456789");
         // The other name is the same file.

@@ -177,7 +177,10 @@ impl Objects {
         self.account(len);
         match self.look(key, len)? {
             Found::Whole(file) => Ok(file),
-            _ => Err(Error::with(Errno::EIO, format!("object {key} is gone again"))),
+            _ => Err(Error::with(
+                Errno::EIO,
+                format!("object {key} is gone again"),
+            )),
         }
     }
 
@@ -189,7 +192,10 @@ impl Objects {
             Err(RawErrno::OPNOTSUPP | RawErrno::ISDIR) => {
                 let name = format!(".new-{}-{key}", std::process::id());
                 let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-                (File::from(rustix::fs::openat(&self.dir, &name, flags, mode)?), Some(name))
+                (
+                    File::from(rustix::fs::openat(&self.dir, &name, flags, mode)?),
+                    Some(name),
+                )
             }
             Err(e) => return Err(e.into()),
         };

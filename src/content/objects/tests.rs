@@ -61,7 +61,11 @@ fn made_once_found_by_others_and_back_when_deleted() {
     assert_eq!(found.metadata().unwrap().ino(), made.ino());
     assert!(other.find(&key, 3).is_none(), "of another length");
     std::fs::remove_file(cache.path(&key)).unwrap();
-    assert_eq!(bytes_of(&found), b"contents of a file", "who has it keeps it");
+    assert_eq!(
+        bytes_of(&found),
+        b"contents of a file",
+        "who has it keeps it"
+    );
     let back = cache.objects.make(&key, &*source).unwrap();
     assert_eq!(bytes_of(&back), b"contents of a file");
     assert_eq!(cache.names(), 1);
