@@ -326,7 +326,7 @@ impl Table {
 }
 
 /// How many plain nodes are kept in memory.
-const PLAIN_KEPT: usize = 8192;
+const PLAIN_KEPT: usize = 2048;
 
 /// All nodes in memory, by the kernel's number.
 pub(super) struct NodeTable(Mutex<Table>);
