@@ -55,11 +55,11 @@ fn nodes_of_an_image_leave_memory_and_come_back() {
 const CHANGES: &str = "
     cd a
     for d in $(seq 1 10); do mv $d moved$d; done
-    for d in $(seq 11 20); do for f in $(seq 1 20); do rm $d/$f; done; done
-    for d in $(seq 21 30); do for f in $(seq 1 20); do echo more >>$d/$f; done; done
-    for d in $(seq 31 40); do for f in $(seq 1 20); do mv $d/$f moved1/$d-$f; done; done
+    for d in $(seq 11 20); do for f in 1 2 3; do rm $d/$f; done; done
+    for d in $(seq 21 30); do for f in 1 2 3; do echo more >>$d/$f; done; done
+    for d in $(seq 31 40); do for f in 1 2 3; do mv $d/$f moved1/$d-$f; done; done
     for d in $(seq 41 50); do rm -r $d; mkdir $d; echo new >$d/1; done
-    for d in $(seq 51 60); do for f in $(seq 1 20); do ln $d/$f $d/link$f; done; done
+    for d in $(seq 51 60); do for f in 1 2 3; do ln $d/$f $d/link$f; done; done
     for d in $(seq 61 70); do chmod 600 $d/*; done
     for d in $(seq 71 80); do echo cut >$d/1; ln -sf 2 $d/3; mv $d/4 $d/5; done
     for d in $(seq 2 10); do echo below >>moved$d/9; mv moved$d/8 $d; done
