@@ -82,6 +82,14 @@ impl Target {
                 image.escape_ascii()
             )));
         };
+        // As skopeo writes registries; a path in an image has one slash.
+        if skip == 0 && path.as_ref().is_some_and(|path| path.starts_with(b"//")) {
+            return Err(Failure::usage(format!(
+                "{}: {}:// can't be looked into; copy it into an archive or a layout first",
+                argument.display(),
+                image.escape_debug()
+            )));
+        }
         let (named, span) = split_span(image)?;
         if named.len() <= skip {
             return Err(Failure::usage(format!(
