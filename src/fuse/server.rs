@@ -14,7 +14,7 @@ use super::policy::{self, FOREVER, Lifetimes};
 use super::step::Step;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
-use crate::stat::Stat;
+use crate::stat::{Stat, Timespec};
 use crate::union::{Caller, Found, FsStat, NodeId, SetAttr, Union};
 
 /// Threads for jobs.
@@ -45,6 +45,8 @@ pub struct Server<I> {
     pub(super) handles: Handles,
     pub(super) modes: Modes<I>,
     pub(super) passthrough: AtomicBool,
+    /// The kernel is told of nodeids and inode numbers apart.
+    numbers_apart: AtomicBool,
     options: ServeOptions,
     requests: AtomicU64,
     gate: Gate,
@@ -69,6 +71,17 @@ pub struct EntryReply {
 pub struct AttrReply {
     /// The attributes.
     pub stat: Stat,
+    /// How long they hold.
+    pub lifetime: Duration,
+}
+
+/// Attributes, and when the file was made.
+#[derive(Debug, Clone, Copy)]
+pub struct StatxReply {
+    /// The attributes.
+    pub stat: Stat,
+    /// When it was made, where that is known.
+    pub born: Option<Timespec>,
     /// How long they hold.
     pub lifetime: Duration,
 }
@@ -118,6 +131,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             handles: Handles::default(),
             modes: Modes::default(),
             passthrough: AtomicBool::new(false),
+            numbers_apart: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
@@ -139,6 +153,11 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// The transport and the kernel can pass files through.
     pub fn allow_passthrough(&self) {
         self.passthrough.store(true, Ordering::Relaxed);
+    }
+
+    /// The transport tells the kernel a file's inode number beside its nodeid.
+    pub fn tell_numbers_apart(&self) {
+        self.numbers_apart.store(true, Ordering::Relaxed);
     }
 
     /// Counts a request.
@@ -234,12 +253,16 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// An entry for a node on which the kernel now has one reference more.
     pub(super) fn entry(&self, found: &Found) -> EntryReply {
         let stores = self.modes.stores(found.node.id());
+        let attributes = if self.numbers_apart.load(Ordering::Relaxed) {
+            policy::attributes(stores)
+        } else {
+            policy::entry_attributes(&found.node, stores)
+        };
         EntryReply {
             id: found.node.id(),
             stat: self.shown(found.stat),
             entry_lifetime: self.options.lifetimes.entry,
-            attr_lifetime: policy::entry_attributes(&found.node, stores)
-                .min(self.options.lifetimes.attr),
+            attr_lifetime: attributes.min(self.options.lifetimes.attr),
         }
     }
 
@@ -286,6 +309,25 @@ impl<I: Send + Sync + 'static> Server<I> {
     pub fn getattr(&self, node: NodeId) -> Result<AttrReply> {
         let stat = self.union.getattr(&*self.union.get(node)?)?;
         Ok(self.attr(node, stat))
+    }
+
+    /// STATX
+    ///
+    /// # Errors
+    /// As [`Server::getattr`].
+    pub fn statx(&self, node: NodeId) -> Result<StatxReply> {
+        let node = self.union.get(node)?;
+        let attr = self.attr(node.id(), self.union.getattr(&node)?);
+        Ok(StatxReply {
+            stat: attr.stat,
+            born: self.union.birth_time(&node)?,
+            lifetime: attr.lifetime,
+        })
+    }
+
+    /// SYNCFS
+    pub fn syncfs(self: &Arc<Self>) -> Step<()> {
+        self.later(|server| server.union.sync())
     }
 
     fn attr(&self, node: NodeId, stat: Stat) -> AttrReply {

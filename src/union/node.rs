@@ -242,6 +242,21 @@ pub(super) struct Identity {
     pub index: Option<NameBuf>,
 }
 
+impl Identity {
+    /// Of an object that was just made in the upper. Nothing below shows through it, and it has no
+    /// marks to be read.
+    pub fn made(ino: Ino, kind: FileType) -> Self {
+        Self {
+            ino,
+            kind,
+            lower: Box::default(),
+            upper: true,
+            metacopy: false,
+            index: None,
+        }
+    }
+}
+
 struct Known {
     node: Arc<Node>,
     /// References the kernel holds.

@@ -25,3 +25,4 @@ mod mount8;
 mod options;
 mod owners;
 mod semantics;
+mod uring;

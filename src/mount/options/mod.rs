@@ -21,7 +21,8 @@ use crate::error::Failure;
 use crate::fuse::{Ids, Lifetimes};
 use crate::layer::owner_record::RecordName;
 use crate::union::RedirectDir;
-pub use values::{Switch, Transport, Verity, Xino};
+pub use crate::fuse::transport::Wanted as Transport;
+pub use values::{Switch, Verity, Xino};
 
 /// What `-o` says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
