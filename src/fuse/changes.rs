@@ -225,6 +225,10 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// What it costs to remove a name: a lower file with further names is copied up first.
     fn removal_cost(&self, parent: &Arc<Node>, name: &Name) -> Result<Cost> {
+        // Nothing of a lower is in it.
+        if parent.lower().is_empty() {
+            return Ok(Cost::Quick);
+        }
         let Some(found) = self.union.peek(parent, name)? else {
             return Ok(Cost::Quick);
         };

@@ -591,3 +591,6 @@ fn set_attr(set: &wire::SetattrIn) -> SetAttr {
         kill_priv: has(fattr::KILL_SUIDGID),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,11 +163,21 @@ impl Place {
     }
 
     pub fn xattr(&self, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        if let Place::Named(dir, of) = self
+            && let Some(value) = xattr::get_at(dir, of.as_os_str(), name)
+        {
+            return Ok(value?);
+        }
         let (path, follow) = self.path();
         Ok(xattr::get(&path, name, follow)?)
     }
 
     pub fn xattr_names(&self) -> Result<Vec<OsString>> {
+        if let Place::Named(dir, of) = self
+            && let Some(names) = xattr::list_at(dir, of.as_os_str())
+        {
+            return Ok(names?);
+        }
         let (path, follow) = self.path();
         Ok(xattr::list(&path, follow)?)
     }

@@ -110,6 +110,7 @@ impl Union {
             upper: false,
             metacopy: false,
             index: None,
+            bare: false,
         };
         Ok(Some(Seen { identity, stat }))
     }
@@ -131,6 +132,7 @@ impl Union {
                 upper: true,
                 metacopy: indexed.marks.metacopy,
                 index: Some(indexed.name),
+                bare: false,
             },
             stat,
         })
@@ -179,6 +181,7 @@ impl Union {
                 upper: true,
                 metacopy: marks.metacopy,
                 index,
+                bare: false,
             },
             stat,
         })

@@ -105,6 +105,9 @@ pub(super) struct State {
     pub held: Option<Arc<OwnedFd>>,
     /// Whether an upper directory has a default ACL, once that is known.
     pub default_acl: Option<bool>,
+    /// It was made here, and was given no attributes of `security.` since: the kernel asks for file
+    /// capabilities at the first write to each file.
+    pub bare: bool,
 }
 
 /// One name of a node.
@@ -240,6 +243,7 @@ pub(super) struct Identity {
     pub upper: bool,
     pub metacopy: bool,
     pub index: Option<NameBuf>,
+    pub bare: bool,
 }
 
 impl Identity {
@@ -253,6 +257,7 @@ impl Identity {
             upper: true,
             metacopy: false,
             index: None,
+            bare: true,
         }
     }
 }
@@ -327,6 +332,7 @@ impl NodeTable {
             upper: found.upper,
             metacopy: found.metacopy,
             index: found.index,
+            bare: found.bare,
             ..State::default()
         };
         let node = Arc::new(Node {

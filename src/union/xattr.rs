@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::XattrFlags;
 
-use super::copy_up::Data;
+use super::copy_up::{CAPABILITIES, Data};
 use super::create::DEFAULT_ACL;
 use super::{Node, Union};
 use crate::error::{Errno, Error, Result};
@@ -41,6 +41,9 @@ impl Union {
     /// What the layers report.
     pub fn xattr(&self, node: &Node, name: &OsStr) -> Result<Option<Vec<u8>>> {
         if self.hides(name) || self.check_name(name).is_err() {
+            return Ok(None);
+        }
+        if name == CAPABILITIES && node.with_state(|s| s.bare) {
             return Ok(None);
         }
         if node.has_upper() {
@@ -101,7 +104,7 @@ impl Union {
         }
         self.copy_up(node, Data::Attributes)?;
         let _tree = self.tree.read();
-        self.forget_acl(node, name);
+        self.forget_known(node, name);
         self.place(node)?
             .set_xattr(&self.space().escape(name), value, flags)
     }
@@ -118,13 +121,16 @@ impl Union {
         }
         self.copy_up(node, Data::Attributes)?;
         let _tree = self.tree.read();
-        self.forget_acl(node, name);
+        self.forget_known(node, name);
         self.place(node)?.remove_xattr(&self.space().escape(name))
     }
 
-    fn forget_acl(&self, node: &Node, name: &OsStr) {
+    fn forget_known(&self, node: &Node, name: &OsStr) {
         if name == DEFAULT_ACL {
             node.with_state(|s| s.default_acl = None);
+        }
+        if name == CAPABILITIES {
+            node.with_state(|s| s.bare = false);
         }
     }
 }

@@ -46,6 +46,7 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 /// Work of all kinds in a directory; what it shows then.
 fn work(dir: &Path) -> tree::Tree {
     let at = |name: &str| dir.join(name);
+    chmod(dir, 0o751);
     fs::create_dir(at("new")).unwrap();
     for i in 0..300 {
         let path = at(&format!("new/file-{i}"));
@@ -172,7 +173,9 @@ fn both_transports_ask_as_little() {
         let create = || drop(File::create(live.path("d/new")).unwrap());
         assert!(live.requests(create) <= 2, "LOOKUP and CREATE");
         let unlink = || fs::remove_file(live.path("d/new")).unwrap();
-        assert_eq!(live.requests(unlink), 1, "{transport}: UNLINK");
+        // fuser gives the name of a new file the lifetime of its attributes.
+        let most = if transport == Transport::Dev { 2 } else { 1 };
+        assert!(live.requests(unlink) <= most, "{transport}: UNLINK");
     }
 }
 
@@ -298,15 +301,18 @@ fn without_the_kernels_switch_uring_is_refused_and_auto_is_dev() {
     let switched_off = |word: &str| {
         let off = dir.path().join("off");
         fs::write(&off, b"N\n").unwrap();
-        let script = "mount --bind \"$1\" \"$2\"; shift 2; exec \"$@\"";
+        let script = "mount --bind off \"$1\"; shift; \"$@\" m0; echo x >m0/f
+            stat -c %W m0/f; umount m0";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "slave", "sh", "-ec", script, "sh"]);
-        command.arg(&off).arg(PARAMETER);
-        command.args([env!("CARGO_BIN_EXE_strata"), "--log-level", "info", "mount"]);
+        command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]);
+        command.args([PARAMETER, env!("CARGO_BIN_EXE_strata"), "mount"]);
         command.args(["-o", &format!("transport={word}"), "-o"]);
-        command.arg(options(dir.path(), 0)).arg(dir.path().join("m0"));
+        command.arg(options(dir.path(), 0)).current_dir(dir.path());
         command
     };
+    // No birth time: it is served over /dev/fuse.
+    let said = cli::said(&mut switched_off("auto")).success();
+    assert!(["0\n", "-\n"].contains(&said.as_str()), "{said}");
     let failure = cli::said(&mut switched_off("uring")).failure();
     assert!(failure.contains("switched off"), "{failure}");
     assert_eq!(failure.lines().count(), 1, "{failure}");
@@ -383,14 +389,17 @@ fn a_signal_ends_a_slow_read() {
     }
     let (live, door) = slow_files(2);
     for signal in ["INT", "KILL"] {
-        let mut cat = Command::new("cat")
-            .arg(live.path("0"))
+        // Direct: of a cached read only the page is waited for, which any signal ends.
+        let from = format!("if={}", live.path("0").display());
+        let mut dd = Command::new("dd")
+            .args(["iflag=direct", "bs=4096", "count=1", &from])
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         door.wait_for(1);
-        run("kill", &[&format!("-{signal}"), &cat.id().to_string()]).success();
-        let status = cat.wait().unwrap();
+        run("kill", &[&format!("-{signal}"), &dd.id().to_string()]).success();
+        let status = dd.wait().unwrap();
         assert!(!status.success(), "{signal}: the read has not ended");
         door.forget();
     }
@@ -550,7 +559,12 @@ fn a_killed_daemon_lets_its_clients_go() {
             daemon.kill();
             for client in clients {
                 let error = client.join().unwrap();
-                let ended = [libc::ENOTCONN, libc::ECONNABORTED, libc::EIO];
+                let ended = [
+                    libc::ENOTCONN,
+                    libc::ECONNABORTED,
+                    libc::ECANCELED,
+                    libc::EIO,
+                ];
                 let errno = error.raw_os_error().unwrap();
                 assert!(ended.contains(&errno), "{error}");
             }
