@@ -158,7 +158,7 @@ fn serve_one(context: &Arc<Context>, buffer: &mut [u8], len: usize) {
                 area: Buffer::new(work.room()),
                 answered: false,
             };
-            context.defer(header.unique, slot, work);
+            context.defer(&header, slot, work);
         }
     }
 }

@@ -520,7 +520,8 @@ impl Context {
     }
 
     /// Has work done whose answer comes later.
-    pub fn defer<S: Slot>(self: &Arc<Self>, unique: u64, slot: S, work: Deferred) {
+    pub fn defer<S: Slot>(self: &Arc<Self>, header: &InHeader, slot: S, work: Deferred) {
+        let (unique, pid) = (header.unique, header.pid);
         let this = Arc::clone(self);
         let finish = |mut slot: S, finish: Finish| {
             let reply = finish(slot.area());
@@ -536,7 +537,7 @@ impl Context {
             })),
             Deferred::Job { work, .. } => {
                 let ticket = Ticket::new(slot);
-                if self.pending.add(unique, &ticket) {
+                if self.pending.add(unique, pid, &ticket) {
                     self.server.run_job(Box::new(move || {
                         let done = work(&this.device);
                         this.pending.remove(unique);
@@ -548,7 +549,7 @@ impl Context {
             }
             Deferred::Parked(work) => {
                 let ticket = Ticket::new(slot);
-                if self.pending.add(unique, &ticket) {
+                if self.pending.add(unique, pid, &ticket) {
                     self.server.run_parked(Box::new(move |pass| {
                         this.pending.remove(unique);
                         // Interrupted before it began: nothing is changed.

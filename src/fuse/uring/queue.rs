@@ -318,7 +318,7 @@ impl Queue {
                     unique: head.unique,
                     mailbox: Arc::clone(&self.mailbox),
                 };
-                self.context.defer(head.unique, slot, work);
+                self.context.defer(&head, slot, work);
                 return Ok(());
             }
         };
