@@ -452,7 +452,7 @@ mod tests {
         assert!(ring.register(2, 0).is_err());
         ring.submit_and_wait().unwrap();
         let event = ring.next_event().unwrap();
-        assert!(matches!(event, Some(Event::Failed(0, libc::EOPNOTSUPP))));
+        assert!(matches!(event, Some(Event::Failed(0, 1..))));
         ring.set_timer(0).unwrap();
         ring.submit_and_wait().unwrap();
         assert!(matches!(ring.next_event().unwrap(), Some(Event::Timer)));

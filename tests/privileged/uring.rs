@@ -412,6 +412,8 @@ sys.stdout.write(m[:].decode())";
     live.server.hold().unwrap();
     let mut mkdir = Command::new("mkdir").arg(live.path("made")).spawn().unwrap();
     wait_until("the request", || waits(&mkdir));
+    // The kernel says nothing of a signal that comes before the request is in its entry.
+    std::thread::sleep(Duration::from_millis(300));
     run("kill", &["-KILL", &mkdir.id().to_string()]).success();
     mkdir.wait().unwrap();
     live.server.release();
@@ -422,10 +424,10 @@ sys.stdout.write(m[:].decode())";
     assert!(!live.upper("made").exists());
 }
 
-/// Whether a process sleeps in the kernel's FUSE.
+/// Whether a process waits for MKDIR.
 fn waits(child: &Child) -> bool {
     let stack = fs::read_to_string(format!("/proc/{}/stack", child.id())).unwrap_or_default();
-    stack.contains("fuse")
+    stack.contains("mkdir") && stack.contains("fuse")
 }
 
 /// Has a thread run on these processors only.
