@@ -442,7 +442,9 @@ impl Context {
                     request.caller_who(set.setxattr_flags & wire::SETXATTR_ACL_KILL_SGID != 0);
                 let mut value = request.payload();
                 let name = OsStr::from_bytes(take_name(&mut value)?);
-                let value = usize::try_from(set.size).ok().and_then(|len| value.get(..len));
+                let value = usize::try_from(set.size)
+                    .ok()
+                    .and_then(|len| value.get(..len));
                 let value = value.ok_or_else(|| Error::new(Errno::EINVAL))?;
                 let step = server.setxattr(node, name, value, set.flags, caller);
                 Ok(outcome("setxattr", step, request.area))

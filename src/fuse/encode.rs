@@ -390,6 +390,9 @@ mod tests {
         let mut area = [1; 128];
         assert_eq!(absent.encode(&mut area).unwrap(), 128);
         assert_eq!(area[..16], [0; 16]);
-        assert_eq!(reply("x", Err::<u32, _>(Errno::ENOSYS.into()), &mut []), Err(libc::EOPNOTSUPP));
+        assert_eq!(
+            reply("x", Err::<u32, _>(Errno::ENOSYS.into()), &mut []),
+            Err(libc::EOPNOTSUPP)
+        );
     }
 }

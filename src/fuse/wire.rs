@@ -292,10 +292,7 @@ mod tests {
         assert_eq!(size_of::<ReleaseIn>(), fixed_len(op::RELEASE));
         assert_eq!(size_of::<LseekIn>(), fixed_len(op::LSEEK));
         assert_eq!(size_of::<FallocateIn>(), fixed_len(op::FALLOCATE));
-        assert_eq!(
-            size_of::<CopyFileRangeIn>(),
-            fixed_len(op::COPY_FILE_RANGE)
-        );
+        assert_eq!(size_of::<CopyFileRangeIn>(), fixed_len(op::COPY_FILE_RANGE));
         assert_eq!(size_of::<Attr>(), 88);
         assert_eq!(size_of::<EntryOut>(), 128);
         assert_eq!(size_of::<AttrOut>(), 104);

@@ -21,9 +21,9 @@ use super::mountinfo;
 use super::options::{MountOptions, Users};
 use super::stack::{Claimed, HANDOVER, Stack};
 use crate::error::{Context, Errno, Error, Failure, FailureKind};
+use crate::fuse::ServeOptions;
 use crate::fuse::session::{Access, Serving as Served, Session};
 use crate::fuse::transport::{Offer, Transport, Wanted};
-use crate::fuse::ServeOptions;
 use crate::store::Store;
 use crate::store::containers::{Container, MountRecord};
 use crate::sys::process::{self, Fork};
@@ -248,8 +248,9 @@ impl Serving {
         attach(&device, union, source, &self.mountpoint, &self.options)?;
         let (access, options) = (access(&self.options), self.serve_options());
         self.or_unmount(
-            self.spread()
-                .and_then(|()| Session::greet(Arc::clone(union), device, access, options, transport)),
+            self.spread().and_then(|()| {
+                Session::greet(Arc::clone(union), device, access, options, transport)
+            }),
         )
     }
 

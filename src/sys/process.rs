@@ -109,7 +109,9 @@ pub fn is_dying(pid: u32) -> bool {
 
 fn has_sigkill(status: &str) -> bool {
     let pending = status.lines().filter_map(|line| {
-        let mask = line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:"));
+        let mask = line
+            .strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"));
         u64::from_str_radix(mask?.trim(), 16).ok()
     });
     pending.fold(0, |all, mask| all | mask) & (1 << (libc::SIGKILL - 1)) != 0
@@ -133,7 +135,10 @@ mod tests {
         let status = |own: &str, shared: &str| {
             format!("Name:\tx\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\tffffffffffffffff\n")
         };
-        assert!(!has_sigkill(&status("0000000000000000", "0000000000000202")));
+        assert!(!has_sigkill(&status(
+            "0000000000000000",
+            "0000000000000202"
+        )));
         assert!(has_sigkill(&status("0000000000000100", "0000000000000000")));
         assert!(has_sigkill(&status("0000000000000000", "0000000000000102")));
         assert!(!has_sigkill(""));

@@ -88,11 +88,7 @@ fn split(names: &[u8]) -> Vec<OsString> {
 ///
 /// # Errors
 /// As [`get`].
-pub fn get_at(
-    dir: impl AsFd,
-    of: &OsStr,
-    name: &OsStr,
-) -> Option<Result<Option<Vec<u8>>, Errno>> {
+pub fn get_at(dir: impl AsFd, of: &OsStr, name: &OsStr) -> Option<Result<Option<Vec<u8>>, Errno>> {
     let (of, name) = (CString::new(of.as_bytes()), CString::new(name.as_bytes()));
     let (Ok(of), Ok(name)) = (of, name) else {
         return Some(Err(Errno::INVAL));

@@ -164,10 +164,13 @@ impl Union {
         if let Some(size) = set.size {
             truncate(&place, size, handle)?;
         }
-        if set.kill_priv || (set.size.is_some() && caller.kills_priv()) {
+        let chowns = set.uid.is_some() || set.gid.is_some();
+        // chown(2) below clears them itself.
+        let told = set.kill_priv && (!chowns || upper.has_records());
+        if told || (set.size.is_some() && caller.kills_priv()) {
             kill_priv(upper, &place)?;
         }
-        if set.uid.is_some() || set.gid.is_some() {
+        if chowns {
             upper.chown(&place, set.uid, set.gid)?;
         }
         if let Some(perm) = set.perm {

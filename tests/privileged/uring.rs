@@ -82,14 +82,7 @@ fn work(dir: &Path) -> tree::Tree {
     rustix::fs::setxattr(at("big"), "user.x", b"value", flags).unwrap();
     rustix::fs::setxattr(at("big"), "user.gone", b"v", flags).unwrap();
     rustix::fs::removexattr(at("big"), "user.gone").unwrap();
-    rustix::fs::mknodat(
-        CWD,
-        at("fifo"),
-        rustix::fs::FileType::Fifo,
-        Mode::RUSR,
-        0,
-    )
-    .unwrap();
+    rustix::fs::mknodat(CWD, at("fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
     let null = rustix::fs::makedev(1, 3);
     let kind = rustix::fs::FileType::CharacterDevice;
     rustix::fs::mknodat(CWD, at("null"), kind, Mode::RUSR, null).unwrap();
@@ -174,7 +167,10 @@ fn both_transports_ask_as_little() {
         assert!(live.requests(create) <= 2, "LOOKUP and CREATE");
         let unlink = || fs::remove_file(live.path("d/new")).unwrap();
         // The kernel drops a directory's attributes at each change.
-        assert!(live.requests(unlink) <= 2, "{transport}: GETATTR and UNLINK");
+        assert!(
+            live.requests(unlink) <= 2,
+            "{transport}: GETATTR and UNLINK"
+        );
     }
 }
 
@@ -303,7 +299,15 @@ fn without_the_kernels_switch_uring_is_refused_and_auto_is_dev() {
         let script = "mount --bind off \"$1\"; shift; \"$@\" m0; echo x >m0/f
             stat -c %W m0/f; umount m0";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]);
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-ec",
+            script,
+            "sh",
+        ]);
         command.args([PARAMETER, env!("CARGO_BIN_EXE_strata"), "mount"]);
         command.args(["-o", &format!("transport={word}"), "-o"]);
         command.arg(options(dir.path(), 0)).current_dir(dir.path());
@@ -342,7 +346,10 @@ fn an_aborted_connection_ends_requests_and_the_session() {
             for reader in readers {
                 let error = reader.join().unwrap().unwrap_err();
                 let ended = [libc::ENOTCONN, libc::ECONNABORTED, libc::EIO, libc::EINTR];
-                assert!(ended.contains(&error.raw_os_error().unwrap()), "{how}: {error}");
+                assert!(
+                    ended.contains(&error.raw_os_error().unwrap()),
+                    "{how}: {error}"
+                );
             }
             // The jobs are still at it; their answers come to nothing.
             door.open();
@@ -355,7 +362,16 @@ fn an_aborted_connection_ends_requests_and_the_session() {
 fn abort(point: &Path) {
     let connections = TempDir::with_prefix("strata-fusectl-").unwrap();
     let place = connections.path();
-    run("mount", &["-t".as_ref(), "fusectl".as_ref(), "none".as_ref(), place.as_os_str()]).success();
+    run(
+        "mount",
+        &[
+            "-t".as_ref(),
+            "fusectl".as_ref(),
+            "none".as_ref(),
+            place.as_os_str(),
+        ],
+    )
+    .success();
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let line = mountinfo
         .lines()
@@ -410,7 +426,10 @@ sys.stdout.write(m[:].decode())";
     run("kill", &["-USR1", &handles.id().to_string()]).success();
     // A change that waits is taken back too, and is not made.
     live.server.hold().unwrap();
-    let mut mkdir = Command::new("mkdir").arg(live.path("made")).spawn().unwrap();
+    let mut mkdir = Command::new("mkdir")
+        .arg(live.path("made"))
+        .spawn()
+        .unwrap();
     wait_until("the request", || waits(&mkdir));
     // The kernel says nothing of a signal that comes before the request is in its entry.
     std::thread::sleep(Duration::from_millis(300));
@@ -709,19 +728,31 @@ fn who_may_keep_setuid_keeps_it() {
     }
     let as_root_without = |script: &str| {
         let mut command = Command::new("setpriv");
-        command.args(["--inh-caps=-fsetid", "--bounding-set=-fsetid", "sh", "-c", script]);
+        command.args([
+            "--inh-caps=-fsetid",
+            "--bounding-set=-fsetid",
+            "sh",
+            "-c",
+            script,
+        ]);
         cli::said(command.current_dir(&live.point)).success();
     };
     // Root without CAP_FSETID is as anybody.
     as_root_without("truncate -s 1 cut; echo y >trunc");
-    assert_eq!((mode(&live.path("cut")), mode(&live.path("trunc"))), (0o777, 0o777));
+    assert_eq!(
+        (mode(&live.path("cut")), mode(&live.path("trunc"))),
+        (0o777, 0o777)
+    );
     // And somebody with it is as root.
     let mut command = Command::new("setpriv");
     command.args(["--reuid=1000", "--regid=1000", "--clear-groups"]);
     command.args(["--inh-caps=+fsetid", "--ambient-caps=+fsetid", "sh", "-c"]);
     command.arg("truncate -s 1 kept; echo y >kept2");
     cli::said(command.current_dir(&live.point)).success();
-    assert_eq!((mode(&live.path("kept")), mode(&live.path("kept2"))), (0o6777, 0o6777));
+    assert_eq!(
+        (mode(&live.path("kept")), mode(&live.path("kept2"))),
+        (0o6777, 0o6777)
+    );
     // chown clears for everybody.
     std::os::unix::fs::chown(live.path("kept"), Some(5), None).unwrap();
     assert_eq!(mode(&live.path("kept")), 0o777);

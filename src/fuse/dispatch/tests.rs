@@ -90,17 +90,26 @@ fn short_and_strange_requests_are_refused() {
     assert_eq!(refused(op::LOOKUP, &[], b"a/b\0"), Err(libc::EINVAL));
     assert_eq!(refused(op::GETXATTR, &[], b"x\0"), Err(libc::EINVAL));
     assert_eq!(refused(op::RENAME2, &[0; 15], b"a\0b\0"), Err(libc::EINVAL));
-    assert_eq!(refused(op::SYMLINK, &[], b"name\0target"), Err(libc::EINVAL));
+    assert_eq!(
+        refused(op::SYMLINK, &[], b"name\0target"),
+        Err(libc::EINVAL)
+    );
     let more = wire::WriteIn {
         size: 9,
         ..wire::WriteIn::default()
     };
-    assert_eq!(refused(op::WRITE, more.as_bytes(), b"8 bytes."), Err(libc::EINVAL));
+    assert_eq!(
+        refused(op::WRITE, more.as_bytes(), b"8 bytes."),
+        Err(libc::EINVAL)
+    );
     let more = wire::SetxattrIn {
         size: 3,
         ..wire::SetxattrIn::default()
     };
-    assert_eq!(refused(op::SETXATTR, more.as_bytes(), b"user.x\0ab"), Err(libc::EINVAL));
+    assert_eq!(
+        refused(op::SETXATTR, more.as_bytes(), b"user.x\0ab"),
+        Err(libc::EINVAL)
+    );
     assert_eq!(refused(4711, &[], &[]), Err(libc::ENOSYS));
     assert_eq!(refused(op::IOCTL, &[], &[]), Err(libc::ENOTTY));
 }
@@ -110,7 +119,9 @@ fn whatever_a_request_holds_the_answer_is_an_answer() {
     let (_dir, context) = context(None);
     let mut random = 1_u64;
     let mut next = || {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(99);
         (random >> 33) as u8
     };
     for round in 0..20_000_u32 {
@@ -183,12 +194,7 @@ fn who_lives_waits_for_the_answer() {
         };
         context.defer(&head, Told(tell.clone()), job);
         let interrupt = wire::InterruptIn { unique: 4 };
-        let said = context.dispatch(
-            &header(op::INTERRUPT, 0),
-            interrupt.as_bytes(),
-            &mut [],
-            0,
-        );
+        let said = context.dispatch(&header(op::INTERRUPT, 0), interrupt.as_bytes(), &mut [], 0);
         assert!(matches!(said, Outcome::None));
         assert!(told.try_recv().is_err());
         go.send(()).unwrap();

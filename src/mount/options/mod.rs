@@ -18,10 +18,10 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::Failure;
+pub use crate::fuse::transport::Wanted as Transport;
 use crate::fuse::{Ids, Lifetimes};
 use crate::layer::owner_record::RecordName;
 use crate::union::RedirectDir;
-pub use crate::fuse::transport::Wanted as Transport;
 pub use values::{Switch, Verity, Xino};
 
 /// What `-o` says.
