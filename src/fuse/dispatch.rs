@@ -16,8 +16,7 @@ use super::server::Server;
 use super::step::Step;
 use super::wire::{self, InHeader, fattr, op, read, take_name};
 use crate::error::{Errno, Error, Result};
-use crate::stat::Timespec;
-use crate::union::{Caller, NodeId, OpenFlags, RenameFlags, SetAttr, SetTime};
+use crate::union::{Caller, NodeId, OpenFlags, RenameFlags};
 
 /// A server for requests that are taken apart here.
 pub(super) type WireServer = Server<Backing>;
@@ -31,6 +30,12 @@ pub(super) struct Context {
     pub pending: Pending,
 }
 
+/// Gives an answer, lent the device.
+type Work = Box<dyn FnOnce(&Arc<Device>) -> Finish + Send>;
+
+/// The same, with the right to change something.
+type ParkedWork = Box<dyn FnOnce(&Arc<Device>, Pass) -> Finish + Send>;
+
 /// Puts a late answer into the area that is there by then.
 type Finish = Box<dyn FnOnce(&mut [u8]) -> Reply + Send>;
 
@@ -38,14 +43,14 @@ type Finish = Box<dyn FnOnce(&mut [u8]) -> Reply + Send>;
 pub(super) enum Deferred {
     /// On a thread of the pool, at once.
     Job {
-        work: Box<dyn FnOnce(&Arc<Device>) -> Finish + Send>,
+        work: Work,
         /// How much room the answer takes at most, in bytes.
         room: usize,
         /// It changes nothing, so nobody has to wait for it.
         interruptible: bool,
     },
     /// When changes are allowed again.
-    Parked(Box<dyn FnOnce(&Arc<Device>, Pass) -> Finish + Send>),
+    Parked(ParkedWork),
 }
 
 impl Deferred {
@@ -487,7 +492,7 @@ impl Context {
                 let handle = (set.valid & fattr::FH != 0).then_some(set.fh);
                 let kills = set.valid & fattr::KILL_SUIDGID != 0;
                 let caller = request.caller_who(kills);
-                let step = server.setattr(request.node(), set_attr(&set), handle, caller);
+                let step = server.setattr(request.node(), set.changes(), handle, caller);
                 outcome("setattr", step, request.area)
             }
             op::FALLOCATE => {
@@ -574,24 +579,6 @@ fn interruptible(outcome: Outcome) -> Outcome {
             interruptible: true,
         }),
         other => other,
-    }
-}
-
-fn set_attr(set: &wire::SetattrIn) -> SetAttr {
-    let has = |flag| set.valid & flag != 0;
-    let time = |flag, now, sec, nsec| match (has(flag), has(now)) {
-        (false, _) => None,
-        (true, true) => Some(SetTime::Now),
-        (true, false) => Some(SetTime::At(Timespec { sec, nsec })),
-    };
-    SetAttr {
-        perm: has(fattr::MODE).then_some(set.mode & 0o7777),
-        uid: has(fattr::UID).then_some(set.uid),
-        gid: has(fattr::GID).then_some(set.gid),
-        size: has(fattr::SIZE).then_some(set.size),
-        atime: time(fattr::ATIME, fattr::ATIME_NOW, set.atime, set.atimensec),
-        mtime: time(fattr::MTIME, fattr::MTIME_NOW, set.mtime, set.mtimensec),
-        kill_priv: has(fattr::KILL_SUIDGID),
     }
 }
 

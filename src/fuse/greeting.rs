@@ -111,7 +111,7 @@ mod tests {
             major: 7,
             minor: 45,
             max_readahead: 1 << 17,
-            flags: u32::MAX & !(1 << 30),
+            flags: !(1 << 30),
             flags2: u32::MAX,
             ..InitIn::default()
         };

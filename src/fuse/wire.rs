@@ -4,6 +4,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{Errno, Error, Result};
+use crate::stat::Timespec;
+use crate::union::{SetAttr, SetTime};
 
 /// What requests ask for.
 pub(super) mod op {
@@ -216,6 +218,27 @@ wire! {
         spare0: u16, ino: u64, size: u64, blocks: u64, attributes_mask: u64, atime: StatxTime,
         btime: StatxTime, ctime: StatxTime, mtime: StatxTime, rdev_major: u32, rdev_minor: u32,
         dev_major: u32, dev_minor: u32, spare2: [u64; 14],
+    }
+}
+
+impl SetattrIn {
+    /// What is to be changed.
+    pub fn changes(&self) -> SetAttr {
+        let has = |flag| self.valid & flag != 0;
+        let time = |flag, now, sec, nsec| match (has(flag), has(now)) {
+            (false, _) => None,
+            (true, true) => Some(SetTime::Now),
+            (true, false) => Some(SetTime::At(Timespec { sec, nsec })),
+        };
+        SetAttr {
+            perm: has(fattr::MODE).then_some(self.mode & 0o7777),
+            uid: has(fattr::UID).then_some(self.uid),
+            gid: has(fattr::GID).then_some(self.gid),
+            size: has(fattr::SIZE).then_some(self.size),
+            atime: time(fattr::ATIME, fattr::ATIME_NOW, self.atime, self.atimensec),
+            mtime: time(fattr::MTIME, fattr::MTIME_NOW, self.mtime, self.mtimensec),
+            kill_priv: has(fattr::KILL_SUIDGID),
+        }
     }
 }
 

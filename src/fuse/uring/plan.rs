@@ -86,15 +86,13 @@ impl Processors {
             free
         ];
         // Nobody asks from a processor that doesn't run, until it does.
-        let mut turn = 0;
-        for cpu in others {
+        for (turn, cpu) in others.into_iter().enumerate() {
             let to = if online(&cpu) || threads.is_empty() {
                 &mut unpinned
             } else {
                 &mut threads
             };
             let at = turn % to.len().max(1);
-            turn += 1;
             if let Some(thread) = to.get_mut(at) {
                 thread.queues.extend(queue(cpu));
             }
