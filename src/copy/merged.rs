@@ -79,6 +79,7 @@ const MAKER: Caller = Caller {
     gid: 0,
     pid: 0,
     umask: 0,
+    keeps_priv: None,
 };
 
 impl TreeMut for MergedTree {

@@ -56,6 +56,25 @@ impl<I: Send + Sync + 'static> Server<I> {
         })
     }
 
+    /// TMPFILE: makes a regular file without a name and opens it.
+    pub fn tmpfile<D: BackingDevice<Id = I>>(
+        self: &Arc<Self>,
+        device: &D,
+        dir: NodeId,
+        mode: u32,
+        flags: OpenFlags,
+        caller: Caller,
+    ) -> Step<(EntryReply, OpenedReply<I>), D> {
+        let caller = self.options().ids.caller(caller);
+        let dir = step_try!(self.union.get(dir));
+        self.change(Cost::Quick, device, move |server, device| {
+            let (found, opened) = server.union.tmpfile(&dir, mode & 0o7777, flags, caller)?;
+            let node = (found.node.id(), &found.node);
+            let handle = server.attach(device, node, &opened, flags)?;
+            Ok((server.entry(&found), handle))
+        })
+    }
+
     /// MKNOD. `rdev` is in the kernel's encoding, which is makedev(3)'s for numbers of 32 bits.
     pub fn mknod(
         self: &Arc<Self>,

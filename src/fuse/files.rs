@@ -205,16 +205,21 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// READ. What isn't a host file's is read by a job.
     pub fn read(self: &Arc<Self>, handle: u64, offset: u64, size: u32) -> Step<Buffer> {
-        let handle = step_try!(self.handles.file(handle));
-        let reader = step_try!(self.reader(&handle));
+        let source = step_try!(self.source(handle));
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        match reader.contents {
-            Contents::File(file) => Step::Done(read_at(&*file, offset, size)),
-            Contents::Stored(stored) if stored.is_at_hand() => {
-                Step::Done(read_at(&*stored, offset, size))
-            }
-            Contents::Stored(stored) => self.later(move |_| read_at(&*stored, offset, size)),
+        if source.is_at_hand() {
+            return Step::Done(source.read(offset, size));
         }
+        self.later(move |_| source.read(offset, size))
+    }
+
+    /// What a handle is read from now.
+    ///
+    /// # Errors
+    /// `EBADF`; what the union reports.
+    pub fn source(&self, handle: u64) -> Result<Source> {
+        let handle = self.handles.file(handle)?;
+        Ok(Source(self.reader(&handle)?.contents))
     }
 
     /// What a node is read from now: after a copy-up, the upper.
@@ -375,11 +380,40 @@ pub enum KillPriv {
     No,
 }
 
-fn read_at<R: ReadAt + ?Sized>(from: &R, offset: u64, size: usize) -> Result<Buffer> {
-    let mut buffer = Buffer::new(size);
-    let got = from.read_at(buffer.bytes_mut(), offset)?;
-    buffer.truncate(got);
-    Ok(buffer)
+/// What an open file is read from.
+pub struct Source(Contents);
+
+impl Source {
+    /// Whether reading costs no more than a copy; else it is a job's work.
+    #[must_use]
+    pub fn is_at_hand(&self) -> bool {
+        match &self.0 {
+            Contents::File(_) => true,
+            Contents::Stored(stored) => stored.is_at_hand(),
+        }
+    }
+
+    /// Reads into a buffer; how many bytes. Fewer than it has room for are the file's last ones.
+    ///
+    /// # Errors
+    /// What the layer reports.
+    pub fn read_into(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        match &self.0 {
+            Contents::File(file) => ReadAt::read_at(&**file, buffer, offset),
+            Contents::Stored(stored) => stored.read_at(buffer, offset),
+        }
+    }
+
+    /// Reads so many bytes, or as many as there are.
+    ///
+    /// # Errors
+    /// What the layer reports.
+    pub fn read(&self, offset: u64, size: usize) -> Result<Buffer> {
+        let mut buffer = Buffer::new(size);
+        let got = self.read_into(buffer.bytes_mut(), offset)?;
+        buffer.truncate(got);
+        Ok(buffer)
+    }
 }
 
 /// Writes all of it, or as much as there is room for.

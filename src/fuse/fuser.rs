@@ -21,8 +21,8 @@ use super::backing::BackingDevice;
 use super::buffer::Buffer;
 use super::dirs::Room;
 use super::files::{CopyEnd, KillPriv, OpenedIo, OpenedReply};
+use super::fuser_session;
 use super::server::{AttrReply, EntryReply, Server, XattrReply};
-use super::session;
 use super::step::Step;
 use crate::error::{Errno, Error, Result};
 use crate::stat::{FileType, Stat, Timespec};
@@ -46,17 +46,8 @@ trait Answer<R>: Send + Sized + 'static {
     }
 }
 
-/// The number for the kernel. It remembers ENOSYS for the life of the mount, so that is not for what
-/// a file system below says of one file.
 fn errno(op: &'static str, error: &Error) -> FuserErrno {
-    match error.errno() {
-        Errno::EIO | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM => log::warn!("{op}: {error}"),
-        _ => log::debug!("{op}: {error}"),
-    }
-    match error.errno() {
-        Errno::ENOSYS => FuserErrno::from_i32(libc::EOPNOTSUPP),
-        errno => FuserErrno::from_i32(errno.0),
-    }
+    FuserErrno::from_i32(super::encode::errno(op, error))
 }
 
 impl Adapter {
@@ -110,12 +101,13 @@ fn caller(request: &Request, umask: u32) -> Caller {
         gid: request.gid(),
         pid: request.pid(),
         umask,
+        keeps_priv: None,
     }
 }
 
 impl Filesystem for Adapter {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        session::negotiate(config, &self.0);
+        fuser_session::negotiate(config, &self.0);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use super::policy::{self, FOREVER, Lifetimes};
 use super::step::Step;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
-use crate::stat::Stat;
+use crate::stat::{Stat, Timespec};
 use crate::union::{Caller, Found, FsStat, Named, Node, NodeId, SetAttr, Union};
 
 /// Threads for jobs.
@@ -48,6 +48,8 @@ pub struct Server<I> {
     pub(super) modes: Modes<I>,
     pub(super) passthrough: AtomicBool,
     pub(super) notices: Notices,
+    /// The kernel is told of nodeids and inode numbers apart.
+    numbers_apart: AtomicBool,
     options: ServeOptions,
     requests: Counts,
     gate: Gate,
@@ -72,6 +74,17 @@ pub struct EntryReply {
 pub struct AttrReply {
     /// The attributes.
     pub stat: Stat,
+    /// How long they hold.
+    pub lifetime: Duration,
+}
+
+/// Attributes, and when the file was made.
+#[derive(Debug, Clone, Copy)]
+pub struct StatxReply {
+    /// The attributes.
+    pub stat: Stat,
+    /// When it was made, where that is known.
+    pub born: Option<Timespec>,
     /// How long they hold.
     pub lifetime: Duration,
 }
@@ -122,6 +135,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             modes: Modes::default(),
             passthrough: AtomicBool::new(false),
             notices: Notices::default(),
+            numbers_apart: AtomicBool::new(false),
             requests: Counts::default(),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
@@ -143,6 +157,11 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// The transport and the kernel can pass files through.
     pub fn allow_passthrough(&self) {
         self.passthrough.store(true, Ordering::Relaxed);
+    }
+
+    /// The transport tells the kernel a file's inode number beside its nodeid.
+    pub fn tell_numbers_apart(&self) {
+        self.numbers_apart.store(true, Ordering::Relaxed);
     }
 
     /// How the kernel is told what it has not asked for. Without it, files of lowers are not passed
@@ -280,11 +299,15 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// The same, for a node that may not be in memory.
     pub(super) fn named(&self, found: Named) -> EntryReply {
         let stores = self.modes.stores(found.id);
+        let attributes = match self.numbers_apart.load(Ordering::Relaxed) {
+            true => policy::attributes(stores),
+            false => policy::entry_attributes(found, stores),
+        };
         EntryReply {
             id: found.id,
             stat: self.shown(found.stat),
             entry_lifetime: self.options.lifetimes.entry,
-            attr_lifetime: policy::entry_attributes(found, stores).min(self.options.lifetimes.attr),
+            attr_lifetime: attributes.min(self.options.lifetimes.attr),
         }
     }
 
@@ -332,6 +355,25 @@ impl<I: Send + Sync + 'static> Server<I> {
         let node = self.union.get(id)?;
         let stat = self.union.getattr(&node)?;
         Ok(self.attr(&node, id, stat))
+    }
+
+    /// STATX
+    ///
+    /// # Errors
+    /// As [`Server::getattr`].
+    pub fn statx(&self, id: NodeId) -> Result<StatxReply> {
+        let node = self.union.get(id)?;
+        let attr = self.attr(&node, id, self.union.getattr(&node)?);
+        Ok(StatxReply {
+            stat: attr.stat,
+            born: self.union.birth_time(&node)?,
+            lifetime: attr.lifetime,
+        })
+    }
+
+    /// SYNCFS
+    pub fn syncfs(self: &Arc<Self>) -> Step<()> {
+        self.later(|server| server.union.sync())
     }
 
     /// Attributes of a node that the kernel calls `id`. Under a number that it has left, what it

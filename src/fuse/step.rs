@@ -37,3 +37,17 @@ impl<R: 'static> Step<R> {
         }
     }
 }
+
+impl<R: 'static, D: 'static> Step<R, D> {
+    /// The same step with its answer in another form.
+    #[must_use]
+    pub fn map<T>(self, form: impl FnOnce(R) -> T + Send + 'static) -> Step<T, D> {
+        match self {
+            Step::Done(result) => Step::Done(result.map(form)),
+            Step::Later(job) => Step::Later(Box::new(move |device| job(device).map(form))),
+            Step::Parked(job) => {
+                Step::Parked(Box::new(move |device, pass| job(device, pass).map(form)))
+            }
+        }
+    }
+}

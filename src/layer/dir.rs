@@ -16,7 +16,7 @@ use super::place::{Place, open_beneath, stat_from};
 use super::{Contents, DirItem, Entry, Layer, LayerNode, Marks, NodeEntry};
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
-use crate::stat::{FileType, Stat};
+use crate::stat::{FileType, Stat, Timespec};
 use crate::sync::Mutex;
 use crate::sys::handle;
 use crate::sys::mount::read_only_clone;
@@ -294,6 +294,10 @@ impl Layer for DirLayer {
     fn stat(&self, node: LayerNode) -> Result<Stat> {
         let place = self.place(node)?;
         self.records.shown(&place, place.stat()?)
+    }
+
+    fn birth_time(&self, node: LayerNode) -> Result<Option<Timespec>> {
+        self.place(node)?.birth_time()
     }
 
     fn read_link(&self, node: LayerNode) -> Result<Box<[u8]>> {

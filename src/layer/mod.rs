@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::content::ReadAt;
 use crate::error::Result;
 use crate::name::{Name, NameBuf};
-use crate::stat::{FileType, Stat};
+use crate::stat::{FileType, Stat, Timespec};
 
 /// A node of one layer, opaque to everyone but that layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -137,6 +137,14 @@ pub trait Layer: Send + Sync {
     /// # Errors
     /// `EIO` and what the file system below reports.
     fn stat(&self, node: LayerNode) -> Result<Stat>;
+
+    /// When the object was made (statx(2), `STATX_BTIME`), where the layer knows.
+    ///
+    /// # Errors
+    /// As [`Layer::stat`].
+    fn birth_time(&self, _node: LayerNode) -> Result<Option<Timespec>> {
+        Ok(None)
+    }
 
     /// A symbolic link's target.
     ///

@@ -81,6 +81,23 @@ impl Place {
         stat_from(&st)
     }
 
+    /// When it was made, where the file system knows.
+    pub fn birth_time(&self) -> Result<Option<Timespec>> {
+        let mask = rustix::fs::StatxFlags::BTIME;
+        let st = match self {
+            Place::Named(dir, name) => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::statx(dir, name.as_os_str(), flags, mask)?
+            }
+            Place::Held(fd) => rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, mask)?,
+        };
+        let known = st.stx_mask & mask.bits() != 0;
+        Ok(known.then_some(Timespec {
+            sec: st.stx_btime.tv_sec,
+            nsec: st.stx_btime.tv_nsec,
+        }))
+    }
+
     /// Opens the object (no creation, no truncation).
     pub fn open(&self, flags: OFlags) -> Result<File> {
         let flags = flags | OFlags::CLOEXEC;
@@ -155,11 +172,21 @@ impl Place {
     }
 
     pub fn xattr(&self, name: &OsStr) -> Result<Option<Vec<u8>>> {
+        if let Place::Named(dir, of) = self
+            && let Some(value) = xattr::get_at(dir, of.as_os_str(), name)
+        {
+            return Ok(value?);
+        }
         let (path, follow) = self.path();
         Ok(xattr::get(&path, name, follow)?)
     }
 
     pub fn xattr_names(&self) -> Result<Vec<OsString>> {
+        if let Place::Named(dir, of) = self
+            && let Some(names) = xattr::list_at(dir, of.as_os_str())
+        {
+            return Ok(names?);
+        }
         let (path, follow) = self.path();
         Ok(xattr::list(&path, follow)?)
     }

@@ -2,7 +2,7 @@
 //!
 //! `{"request":"hold"}` is answered when no change is under way any more; changes wait until
 //! `{"request":"release"}`, or until the connection is gone. `{"request":"status"}` says that the
-//! daemon lives.
+//! daemon lives, and how the mount is served.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
@@ -28,6 +28,18 @@ pub trait Held: Send + Sync {
 
     /// Lets changes go on.
     fn release(&self);
+
+    /// How it is served; `None` when it is just ending.
+    fn status(&self) -> Option<MountStatus>;
+}
+
+/// How a live mount is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// How requests reach the daemon: `dev` or `uring`.
+    pub transport: String,
+    /// Whether the kernel reads and writes files by itself.
+    pub passthrough: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +52,8 @@ struct Answer {
     ok: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    status: Option<MountStatus>,
 }
 
 /// A path to the socket that is short enough for an address, whatever the store's.
@@ -115,8 +129,8 @@ fn serve(stream: &UnixStream, mount: &dyn Held) {
                     }
                 }
                 Err(e) => Answer {
-                    ok: false,
                     error: Some(e.to_string()),
+                    ..Answer::default()
                 },
             },
             Ok("release") if held => {
@@ -129,11 +143,12 @@ fn serve(stream: &UnixStream, mount: &dyn Held) {
             }
             Ok("status") => Answer {
                 ok: true,
+                status: mount.status(),
                 ..Answer::default()
             },
             _ => Answer {
-                ok: false,
                 error: Some("not a request".into()),
+                ..Answer::default()
             },
         };
         let Ok(mut text) = serde_json::to_string(&answer) else {
@@ -174,17 +189,37 @@ impl Connection {
     /// # Errors
     /// `Conflict` when somebody else holds them.
     pub fn hold(&mut self) -> Result<(), Failure> {
-        self.stream
-            .get_mut()
-            .write_all(b"{\"request\":\"hold\"}\n")?;
-        let mut line = String::new();
-        self.stream.read_line(&mut line)?;
-        let answer: Answer = serde_json::from_str(&line)
-            .map_err(|e| Failure::system(format!("the mount's daemon answers strangely: {e}")))?;
+        let answer = self.ask("hold")?;
         if answer.ok {
             return Ok(());
         }
         let why = answer.error.unwrap_or_default();
         Err(Failure::conflict(format!("the mount can't be held: {why}")))
     }
+
+    /// How the mount is served.
+    ///
+    /// # Errors
+    /// `System` when the daemon is just ending, or of a version that doesn't tell.
+    pub fn status(&mut self) -> Result<MountStatus, Failure> {
+        let answer = self.ask("status")?;
+        let untold = || Failure::system("the mount's daemon doesn't say how it serves");
+        answer.status.ok_or_else(untold)
+    }
+
+    fn ask(&mut self, what: &str) -> Result<Answer, Failure> {
+        let request = Request {
+            request: what.to_owned(),
+        };
+        let mut text = serde_json::to_string(&request).map_err(strange)?;
+        text.push('\n');
+        self.stream.get_mut().write_all(text.as_bytes())?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        serde_json::from_str(&line).map_err(strange)
+    }
+}
+
+fn strange(e: serde_json::Error) -> Failure {
+    Failure::system(format!("the mount's daemon answers strangely: {e}"))
 }

@@ -16,13 +16,14 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_change, unmount};
 
 use super::MountRequest;
-use super::control::{self, Held};
+use super::control::{self, Held, MountStatus};
 use super::mountinfo;
 use super::options::{MountOptions, Users};
 use super::stack::{Claimed, HANDOVER, Stack};
 use crate::error::{Context, Errno, Error, Failure, FailureKind};
 use crate::fuse::ServeOptions;
-use crate::fuse::session::{Access, DevFuseServer, Session};
+use crate::fuse::session::{Access, Serving as Served, Session};
+use crate::fuse::transport::{Offer, Transport, Wanted};
 use crate::store::Store;
 use crate::store::containers::{Container, MountRecord};
 use crate::sys::process::{self, Fork};
@@ -183,21 +184,21 @@ impl Serving {
             Some(claimed) => Some(self.announce(claimed)?),
             None => None,
         };
-        let device = open_device()?;
         let source = self.options.fsname.as_ref().or(self.label.as_ref());
         let source = source.unwrap_or(&own_name);
-        attach(&device, &union, source, &self.mountpoint, &self.options)?;
         let read_only = union.is_read_only();
-        let session = self.or_unmount(self.spread().and_then(|()| {
-            Session::greet(union, device, access(&self.options), self.serve_options())
-        }))?;
-        let threads = self.start_threads(&session.server(), socket);
+        let session = self.mount(&union, source)?;
+        // The session has it; the upper is given up before the claim on the container is.
+        drop(union);
+        let transport = session.transport();
+        let threads = self.start_threads(&session, socket);
         self.or_unmount(threads.and_then(|()| live()))?;
         log::info!(
             mountpoint:% = self.mountpoint.display(),
             pid = std::process::id(),
             source:% = source,
-            read_only;
+            read_only,
+            transport:%;
             "mounted"
         );
         let served = session.run();
@@ -217,6 +218,40 @@ impl Serving {
             }
         }
         served
+    }
+
+    /// Mounts, over the transport that is wanted and can be had. What the kernel refuses on the way
+    /// is had over `/dev/fuse`, on a mount made anew: the first is of no use then.
+    fn mount(&self, union: &Arc<Union>, source: &str) -> Result<Session, Failure> {
+        let offer = Offer::here();
+        let wanted = self.options.transport;
+        let transport = offer.choose(wanted)?;
+        if offer == Offer::Off && wanted == Wanted::Auto && rustix::process::geteuid().is_root() {
+            log::info!("{offer}; scripts/install --uring does it for good");
+        }
+        match self.mount_over(transport, union, source) {
+            Err(why) if transport == Transport::Uring && wanted == Wanted::Auto => {
+                log::warn!("{why}; the mount goes over /dev/fuse");
+                self.mount_over(Transport::Dev, union, source)
+            }
+            mounted => mounted,
+        }
+    }
+
+    fn mount_over(
+        &self,
+        transport: Transport,
+        union: &Arc<Union>,
+        source: &str,
+    ) -> Result<Session, Failure> {
+        let device = open_device()?;
+        attach(&device, union, source, &self.mountpoint, &self.options)?;
+        let (access, options) = (access(&self.options), self.serve_options());
+        self.or_unmount(
+            self.spread().and_then(|()| {
+                Session::greet(Arc::clone(union), device, access, options, transport)
+            }),
+        )
     }
 
     /// How mounts below are to spread.
@@ -263,11 +298,15 @@ impl Serving {
     /// Threads for the control socket and for signals.
     fn start_threads(
         &self,
-        server: &Arc<DevFuseServer>,
+        session: &Session,
         socket: Option<UnixListener>,
     ) -> Result<(), Failure> {
         if let Some(socket) = socket {
-            control::listen(socket, Arc::new(Holder(Arc::downgrade(server))))?;
+            let holder = Holder {
+                server: Arc::downgrade(&session.server()),
+                transport: session.transport(),
+            };
+            control::listen(socket, Arc::new(holder))?;
         }
         let mount_id = mountinfo::at(&self.mountpoint)?.map(|m| m.id);
         let mountpoint = self.mountpoint.clone();
@@ -308,11 +347,14 @@ fn kind_of(word: &str) -> FailureKind {
 
 /// The mount's server, for those who hold it. It doesn't keep the server alive: the upper is given
 /// up before the claim on the container is.
-struct Holder(Weak<DevFuseServer>);
+struct Holder {
+    server: Weak<dyn Served>,
+    transport: Transport,
+}
 
 impl Held for Holder {
     fn hold(&self) -> crate::error::Result<()> {
-        let server = self.0.upgrade();
+        let server = self.server.upgrade();
         let server = server.ok_or_else(|| Error::new(Errno::ENOTCONN))?;
         server.hold()?;
         log::info!("changes are held, for a commit or a look at the whole");
@@ -320,10 +362,18 @@ impl Held for Holder {
     }
 
     fn release(&self) {
-        if let Some(server) = self.0.upgrade() {
+        if let Some(server) = self.server.upgrade() {
             server.release();
             log::info!("changes go on");
         }
+    }
+
+    fn status(&self) -> Option<MountStatus> {
+        let server = self.server.upgrade()?;
+        Some(MountStatus {
+            transport: self.transport.to_string(),
+            passthrough: server.status().passthrough,
+        })
     }
 }
 

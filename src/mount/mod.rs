@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::progress::Progress;
 use crate::error::{Context, Failure};
+use crate::fuse::Offer;
 use crate::store::Store;
 use crate::store::containers::{Container, NewContainer};
 
@@ -65,11 +66,8 @@ pub fn mount(
         remount::remount(&request.mountpoint, &request.options)?;
         return Ok(Mounted { container: None });
     }
-    if request.options.transport == options::Transport::Uring {
-        return Err(Failure::usage(
-            "mount option transport: uring is not available; use auto or dev",
-        ));
-    }
+    // Before anything is made for it.
+    Offer::here().choose(request.options.transport)?;
     let root = request.options.root.as_deref().unwrap_or(root);
     let mountpoint = check_mountpoint(root, &request.mountpoint)?;
     let request = &leave_mapping_to_kernel(request)?;

@@ -98,6 +98,25 @@ pub fn raise_file_limit() {
         log::debug!("raise the limit of open files: {e}");
     }
 }
+
+/// Whether a process, or one of its threads, has been sent what kills it (`SigPnd`, `ShdPnd` in
+/// proc(5)). One that is out of sight isn't.
+#[must_use]
+pub fn is_dying(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    has_sigkill(&status)
+}
+
+fn has_sigkill(status: &str) -> bool {
+    let pending = status.lines().filter_map(|line| {
+        let mask = line
+            .strip_prefix("SigPnd:")
+            .or(line.strip_prefix("ShdPnd:"));
+        u64::from_str_radix(mask?.trim(), 16).ok()
+    });
+    pending.fold(0, |all, mask| all | mask) & (1 << (libc::SIGKILL - 1)) != 0
+}
+
 /// A process's supplementary groups; none when it is gone or out of sight.
 #[must_use]
 pub fn groups_of(pid: u32) -> Vec<u32> {
@@ -105,4 +124,24 @@ pub fn groups_of(pid: u32) -> Vec<u32> {
     let line = status.lines().find_map(|l| l.strip_prefix("Groups:"));
     let groups = line.unwrap_or_default().split_whitespace();
     groups.filter_map(|g| g.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_kills_is_dying() {
+        let status = |own: &str, shared: &str| {
+            format!("Name:\tx\nSigPnd:\t{own}\nShdPnd:\t{shared}\nSigBlk:\tffffffffffffffff\n")
+        };
+        assert!(!has_sigkill(&status(
+            "0000000000000000",
+            "0000000000000202"
+        )));
+        assert!(has_sigkill(&status("0000000000000100", "0000000000000000")));
+        assert!(has_sigkill(&status("0000000000000000", "0000000000000102")));
+        assert!(!has_sigkill(""));
+        assert!(!is_dying(std::process::id()));
+    }
 }

@@ -71,6 +71,20 @@ impl Union {
         self.stat_of(node)
     }
 
+    /// When a node's object was made, where the file system that has it knows (statx(2),
+    /// `STATX_BTIME`): of what was copied up, the copy.
+    ///
+    /// # Errors
+    /// As [`Union::getattr`].
+    pub fn birth_time(&self, node: &Node) -> Result<Option<Timespec>> {
+        let _tree = self.tree.read();
+        if node.has_upper() {
+            return self.place(node)?.birth_time();
+        }
+        let lower = self.top_lower(node)?;
+        lower.layer().birth_time(lower.node())
+    }
+
     /// The tree lock is held.
     pub(super) fn stat_of(&self, node: &Node) -> Result<Stat> {
         let mut stat;
@@ -150,10 +164,13 @@ impl Union {
         if let Some(size) = set.size {
             truncate(&place, size, handle)?;
         }
-        if set.kill_priv || (set.size.is_some() && caller.uid != 0) {
+        let chowns = set.uid.is_some() || set.gid.is_some();
+        // chown(2) below clears them itself.
+        let told = set.kill_priv && (!chowns || upper.has_records());
+        if told || (set.size.is_some() && caller.kills_priv()) {
             kill_priv(upper, &place)?;
         }
-        if set.uid.is_some() || set.gid.is_some() {
+        if chowns {
             upper.chown(&place, set.uid, set.gid)?;
         }
         if let Some(perm) = set.perm {
@@ -175,7 +192,8 @@ impl Union {
     /// # Errors
     /// What the upper's file system reports.
     pub fn clear_setgid(&self, node: &Node, caller: Caller) -> Result<()> {
-        if caller.uid == 0 || !node.has_upper() {
+        let told = caller.keeps_priv;
+        if told.unwrap_or(caller.uid == 0) || !node.has_upper() {
             return Ok(());
         }
         let upper = self.writable()?;
@@ -183,8 +201,9 @@ impl Union {
         let place = self.place(node)?;
         let stat = upper.stat(&place)?;
         let strange = || {
-            stat.gid != caller.gid
-                && !crate::sys::process::groups_of(caller.pid).contains(&stat.gid)
+            told.is_some()
+                || stat.gid != caller.gid
+                    && !crate::sys::process::groups_of(caller.pid).contains(&stat.gid)
         };
         if stat.perm & libc::S_ISGID != 0 && strange() {
             upper.chmod(&place, stat.perm & !libc::S_ISGID)?;

@@ -36,7 +36,7 @@ pub(super) enum Data {
 }
 
 /// The attribute of file capabilities.
-const CAPABILITIES: &str = "security.capability";
+pub(super) const CAPABILITIES: &str = "security.capability";
 
 /// An object under construction.
 enum Temp {

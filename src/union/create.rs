@@ -93,6 +93,72 @@ impl Union {
         ))
     }
 
+    /// Creates and opens a regular file without a name (open(2), `O_TMPFILE`); linking gives it one.
+    /// The kernel has a reference on it.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where the upper's file system has no such files; as [`Union::create`].
+    pub fn tmpfile(
+        &self,
+        dir: &Arc<Node>,
+        perm: u32,
+        flags: OpenFlags,
+        caller: Caller,
+    ) -> Result<(Found, Opened)> {
+        let upper = self.writable()?;
+        let _tree = self.tree.read();
+        if dir.is_removed() {
+            return Err(Error::new(Errno::ENOENT));
+        }
+        let mode = self.mode_for(dir, perm, caller)?;
+        let within = self.dir_up(dir)?;
+        // O_EXCL would forbid the name; the kernel keeps that promise itself.
+        let open = flags.below() | OFlags::TMPFILE;
+        let make = || rustix::fs::openat(&within, c".", open, mode);
+        let made = if upper.has_records() {
+            make()
+        } else {
+            as_owner(caller.uid, caller.gid, make)
+        };
+        let file = File::from(made.map_err(|e| match e {
+            RawErrno::ISDIR | RawErrno::NOENT => RawErrno::OPNOTSUPP,
+            other => other,
+        })?);
+        let path = crate::sys::fd::magic_path(&file);
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let held = Arc::new(rustix::fs::open(path, flags, Mode::empty())?);
+        let place = Place::Held(Arc::clone(&held));
+        if upper.has_records() {
+            let new = New {
+                kind: FileType::Regular,
+                caller,
+                make: &|_: &OwnedFd, _: &OsStr| Ok(()),
+                null_device: false,
+                perm: mode.as_raw_mode(),
+                rdev: 0,
+            };
+            let parent = upper.stat(&Place::Held(Arc::clone(&within)))?;
+            upper.record(&place, &new.stat(place.stat()?, &parent))?;
+        }
+        let mut stat = upper.stat(&place)?;
+        let ino = self.new_ino(stat.ino);
+        stat.ino = ino.0;
+        let node = self.nodes.obtain(Identity::made(ino, FileType::Regular), 1);
+        node.with_state(|state| {
+            state.removed = true;
+            state.held = Some(held);
+        });
+        let contents = Contents::File(Arc::new(file));
+        Ok((
+            Found { node, stat },
+            Opened {
+                contents,
+                from_upper: true,
+                guarded: false,
+            },
+        ))
+    }
+
     /// Creates a directory. The kernel has a reference on it.
     ///
     /// # Errors
@@ -264,18 +330,7 @@ impl Union {
         let mut stat = upper.stat(&Place::Named(dir, name.into()))?;
         let ino = self.new_ino(stat.ino);
         stat.ino = ino.0;
-        // Nothing below shows through a new object, and it has no marks to be read.
-        let identity = Identity {
-            ino,
-            kind: new.kind,
-            lower: Box::default(),
-            upper: true,
-            metacopy: false,
-            index: None,
-            plain: false,
-            home: None,
-        };
-        let node = self.nodes.obtain(identity, 1);
+        let node = self.nodes.obtain(Identity::made(ino, new.kind), 1);
         node.add_name(parent, name);
         Ok((Found { node, stat }, value))
     }

@@ -110,6 +110,7 @@ impl Union {
                 index: None,
                 plain: true,
                 home: Some(Link { parent, name }),
+                bare: false,
             };
             parent = self.nodes.obtain(identity, 0);
         }

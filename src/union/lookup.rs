@@ -119,6 +119,7 @@ impl Union {
             upper: false,
             metacopy: false,
             index: None,
+            bare: false,
         };
         Ok(Some(Seen { identity, stat }))
     }
@@ -139,6 +140,7 @@ impl Union {
                 index: None,
                 plain: false,
                 home: None,
+                bare: false,
             },
             stat: Stat {
                 ino: ino.0,
@@ -166,6 +168,7 @@ impl Union {
                 index: Some(indexed.name),
                 plain: false,
                 home: None,
+                bare: false,
             },
             stat,
         })
@@ -216,6 +219,7 @@ impl Union {
                 index,
                 plain: false,
                 home: None,
+                bare: false,
             },
             stat,
         })

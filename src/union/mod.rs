@@ -73,6 +73,15 @@ pub struct Caller {
     pub pid: u32,
     /// Its umask; applied to new objects unless the directory has a default ACL.
     pub umask: u32,
+    /// Whether files keep setuid and setgid when it changes them, where the protocol tells.
+    pub keeps_priv: Option<bool>,
+}
+
+impl Caller {
+    /// Whether setuid and setgid go when it truncates a file (inode(7), "set-user-ID").
+    fn kills_priv(self) -> bool {
+        !self.keeps_priv.unwrap_or(self.uid == 0)
+    }
 }
 
 /// How a union behaves beyond its layers.

@@ -110,6 +110,9 @@ pub(super) struct State {
     pub held: Option<Arc<OwnedFd>>,
     /// Whether an upper directory has a default ACL, once that is known.
     pub default_acl: Option<bool>,
+    /// It was made here, and was given no attributes of `security.` since: the kernel asks for file
+    /// capabilities at the first write to each file.
+    pub bare: bool,
 }
 
 /// One name of a node.
@@ -277,6 +280,25 @@ pub(super) struct Identity {
     pub plain: bool,
     /// The name of one that is found by its number.
     pub home: Option<Link>,
+    pub bare: bool,
+}
+
+impl Identity {
+    /// Of an object that was just made in the upper. Nothing below shows through it, and it has no
+    /// marks to be read.
+    pub fn made(ino: Ino, kind: FileType) -> Self {
+        Self {
+            ino,
+            kind,
+            lower: Box::default(),
+            upper: true,
+            metacopy: false,
+            index: None,
+            plain: false,
+            home: None,
+            bare: true,
+        }
+    }
 }
 
 struct Known {
@@ -385,6 +407,7 @@ impl NodeTable {
             metacopy: found.metacopy,
             index: found.index,
             names: found.home.into_iter().collect(),
+            bare: found.bare,
             ..State::default()
         };
         let noted = u64::from(table.noted.of(id));

@@ -90,7 +90,7 @@ impl Union {
                 rustix::fs::ftruncate(place.open(OFlags::WRONLY)?, 0)
             };
             cut(&place, 0, said)?;
-            if caller.uid != 0 {
+            if caller.kills_priv() {
                 kill_priv(self.writable()?, &place)?;
             }
         }

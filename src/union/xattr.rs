@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::XattrFlags;
 
-use super::copy_up::Data;
+use super::copy_up::{CAPABILITIES, Data};
 use super::create::DEFAULT_ACL;
 use super::{Node, Union};
 use crate::error::{Errno, Error, Result};
@@ -75,6 +75,9 @@ impl Union {
         {
             return Ok(Some(layers));
         }
+        if name == CAPABILITIES && node.with_state(|s| s.bare) {
+            return Ok(None);
+        }
         if node.has_upper() {
             let _tree = self.tree.read();
             return self.place(node)?.xattr(&self.space().escape(name));
@@ -133,7 +136,7 @@ impl Union {
         }
         self.copy_up(node, Data::Attributes)?;
         let _tree = self.tree.read();
-        self.forget_acl(node, name);
+        self.forget_known(node, name);
         self.place(node)?
             .set_xattr(&self.space().escape(name), value, flags)
     }
@@ -153,13 +156,16 @@ impl Union {
         }
         self.copy_up(node, Data::Attributes)?;
         let _tree = self.tree.read();
-        self.forget_acl(node, name);
+        self.forget_known(node, name);
         self.place(node)?.remove_xattr(&self.space().escape(name))
     }
 
-    fn forget_acl(&self, node: &Node, name: &OsStr) {
+    fn forget_known(&self, node: &Node, name: &OsStr) {
         if name == DEFAULT_ACL {
             node.with_state(|s| s.default_acl = None);
+        }
+        if name == CAPABILITIES {
+            node.with_state(|s| s.bare = false);
         }
     }
 }

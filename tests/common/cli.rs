@@ -147,6 +147,9 @@ impl Strata {
             .unwrap()
             .keep();
         let mut arguments: Vec<OsString> = vec!["mount".into()];
+        if let Some(transport) = transport_option() {
+            arguments.extend(["-o".into(), transport.into()]);
+        }
         arguments.extend(before.iter().map(OsString::from));
         arguments.push(point.clone().into());
         let printed = self.ok(&arguments);
@@ -334,6 +337,32 @@ fn detach(point: &Path) {
     let deadline = Instant::now() + Duration::from_secs(5);
     while is_mounted(point) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The mount option for the transport that `STRATA_TEST_TRANSPORT` says, if it says one.
+pub fn transport_option() -> Option<String> {
+    let said = std::env::var("STRATA_TEST_TRANSPORT").ok()?;
+    Some(format!("transport={said}"))
+}
+
+/// Whether a test can mount over io_uring. scripts/test switches that on where the kernel has it.
+pub fn can_uring(test: &str) -> bool {
+    use stratafs::fuse::Offer;
+    if !can_mount(test) {
+        return false;
+    }
+    match Offer::here() {
+        Offer::Uring => true,
+        // Nothing to be done about it on this machine.
+        Offer::Unknown => {
+            announce(test, &Offer::Unknown.to_string());
+            false
+        }
+        other => {
+            skip(test, &other.to_string());
+            false
+        }
     }
 }
 

@@ -22,7 +22,11 @@ impl Daemon {
     /// `POINT.log`.
     pub fn start(options: &str, point: &Path) -> Daemon {
         let mut strata = Command::new(env!("CARGO_BIN_EXE_strata"));
-        strata.args(["mount", "-f", "-o", options]).arg(point);
+        strata.args(["mount", "-f"]);
+        if let Some(transport) = super::cli::transport_option() {
+            strata.args(["-o", &transport]);
+        }
+        strata.args(["-o", options]).arg(point);
         Self::run(&mut strata, point)
     }
 

@@ -15,7 +15,8 @@ use stratafs::archive::ingest::{LayerSpec, ingest_layer};
 use stratafs::archive::progress::Silent;
 use stratafs::error::Failure;
 use stratafs::fuse::ServeOptions;
-use stratafs::fuse::session::{Access, DevFuseServer, Session};
+use stratafs::fuse::session::{Access, Serving, Session};
+use stratafs::fuse::transport::{Offer, Transport, Wanted};
 use stratafs::image::DiffId;
 use stratafs::index::Index;
 use stratafs::layer::Layer;
@@ -26,10 +27,22 @@ use stratafs::store::Store;
 use stratafs::union::{Union, UnionOptions, Upper};
 use tempfile::TempDir;
 
+/// The transport of the mounts of this run, which `STRATA_TEST_TRANSPORT` (dev, uring) says; else the
+/// one that is offered.
+pub fn transport() -> Transport {
+    let said = std::env::var("STRATA_TEST_TRANSPORT").unwrap_or_default();
+    let wanted = match said.as_str() {
+        "dev" => Wanted::Dev,
+        "uring" => Wanted::Uring,
+        _ => Wanted::Auto,
+    };
+    Offer::here().choose(wanted).unwrap()
+}
+
 /// A mount; unmounted on drop, also when the test panics.
 pub struct Live {
     /// What serves it.
-    pub server: Arc<DevFuseServer>,
+    pub server: Arc<dyn Serving>,
     /// Where it is.
     pub point: PathBuf,
     /// Holds the layers `lower`, `upper` and `work`, and the mount point.
@@ -40,10 +53,15 @@ pub struct Live {
 impl Live {
     /// One lower directory, which a shell script fills, and an upper.
     pub fn new(script: &str) -> Live {
+        Self::on(transport(), script)
+    }
+
+    /// The same over this transport.
+    pub fn on(transport: Transport, script: &str) -> Live {
         let dir = dirs();
         fill(&dir.path().join("lower"), script);
         let lower = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
-        Self::over(dir, Arc::new(lower))
+        Self::over_on(transport, dir, Arc::new(lower))
     }
 
     /// The same with a lower that the kernel does not keep from being written to: its files are read
@@ -69,7 +87,7 @@ impl Live {
         let dir = dirs();
         let layer = image_layer(dir.path(), script);
         let union = Union::new(vec![layer], None, UnionOptions::default()).unwrap();
-        Self::serve(dir, union)
+        Self::serve(transport(), dir, union)
     }
 
     /// One lower directory, which a shell script fills, and no upper.
@@ -78,11 +96,16 @@ impl Live {
         fill(&dir.path().join("lower"), script);
         let lower = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
         let union = Union::new(vec![Arc::new(lower)], None, UnionOptions::default()).unwrap();
-        Self::serve(dir, union)
+        Self::serve(transport(), dir, union)
     }
 
     /// One lower layer and an upper. `dir` is from [`dirs`].
     pub fn over(dir: TempDir, lower: Arc<dyn Layer>) -> Live {
+        Self::over_on(transport(), dir, lower)
+    }
+
+    /// The same over this transport.
+    pub fn over_on(transport: Transport, dir: TempDir, lower: Arc<dyn Layer>) -> Live {
         let (upper, work) = (dir.path().join("upper"), dir.path().join("work"));
         let upper = Upper::open(&upper, &work, MarkSpace::Trusted, true)
             .and_then(|upper| upper.with_link_index(&work))
@@ -92,11 +115,11 @@ impl Live {
             ..UnionOptions::default()
         };
         let union = Union::new(vec![lower], Some(upper), options).unwrap();
-        Self::serve(dir, union)
+        Self::serve(transport, dir, union)
     }
 
     /// A union of one's own. `dir` is from [`dirs`].
-    pub fn serve(dir: TempDir, union: Arc<Union>) -> Live {
+    pub fn serve(transport: Transport, dir: TempDir, union: Arc<Union>) -> Live {
         rustix::process::umask(rustix::fs::Mode::empty());
         let point = dir.path().join("mount");
         let fuse: OwnedFd = File::options()
@@ -113,7 +136,9 @@ impl Live {
         let flags = MountFlags::empty();
         mount("live", &point, "fuse.strata", flags, data.as_c_str()).unwrap();
         watch(point.clone());
-        let session = Session::greet(union, fuse, Access::All, ServeOptions::default()).unwrap();
+        let options = ServeOptions::default();
+        let session = Session::greet(union, fuse, Access::All, options, transport).unwrap();
+        assert_eq!(session.transport(), transport);
         let server = session.server();
         let serving = std::thread::spawn(move || session.run());
         Live {

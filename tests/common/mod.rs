@@ -7,4 +7,5 @@ pub mod daemon;
 pub mod golden;
 pub mod live;
 pub mod random;
+pub mod slow;
 pub mod tree;

@@ -32,6 +32,9 @@ impl Dirs {
     /// `strata -o OPTIONS m`, as a mount program, in the directory of the layers.
     pub fn mount(&self, options: &str) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
+        if let Some(transport) = cli::transport_option() {
+            command.args(["-o", &transport]);
+        }
         let words = ["-o", options, "m"];
         command.args(words).current_dir(&self.strata.scratch);
         // A store that can't be: directory layers need none.
@@ -49,7 +52,11 @@ impl Dirs {
     /// `strata mount -o OPTIONS m`
     pub fn mounted_by_command(&self, options: &str) {
         let mut command = self.strata.command();
-        let words = ["mount", "-o", options, "m"];
+        command.arg("mount");
+        if let Some(transport) = cli::transport_option() {
+            command.args(["-o", &transport]);
+        }
+        let words = ["-o", options, "m"];
         cli::said(command.args(words).current_dir(&self.strata.scratch)).success();
     }
 

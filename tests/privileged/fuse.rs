@@ -6,22 +6,17 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use stratafs::content::ReadAt;
-use stratafs::error::Result;
-use stratafs::layer::dir::{DirForms, DirLayer};
-use stratafs::layer::{Contents, DirItem, Entry, Layer, LayerNode, NodeEntry};
-use stratafs::name::Name;
-use stratafs::stat::Stat;
 
 use crate::common::cli::can_mount;
 use crate::common::live::{Live, chmod, dirs};
+use crate::common::slow::Slow;
 
 macro_rules! live {
     ($test:literal, $script:expr) => {{
@@ -404,83 +399,6 @@ fn held_changes_wait_while_everything_can_be_read() {
     assert!(!path("d/gone").exists() && path("d/dir").exists());
 }
 
-/// A layer whose files are not at hand: reading waits until it is allowed.
-struct Slow {
-    inner: DirLayer,
-    door: Arc<Door>,
-}
-
-#[derive(Default)]
-struct Door {
-    state: Mutex<(bool, usize)>,
-    changed: Condvar,
-}
-
-struct SlowFile(Arc<File>, Arc<Door>);
-
-impl ReadAt for SlowFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
-        let mut state = self.1.state.lock().unwrap();
-        state.1 += 1;
-        self.1.changed.notify_all();
-        while !state.0 {
-            state = self.1.changed.wait(state).unwrap();
-        }
-        drop(state);
-        ReadAt::read_at(&*self.0, buf, offset)
-    }
-
-    fn len(&self) -> u64 {
-        ReadAt::len(&*self.0)
-    }
-}
-
-impl Layer for Slow {
-    fn root(&self) -> Result<NodeEntry> {
-        self.inner.root()
-    }
-    fn lookup(&self, dir: LayerNode, name: &Name) -> Result<Option<Entry>> {
-        self.inner.lookup(dir, name)
-    }
-    fn read_dir(
-        &self,
-        dir: LayerNode,
-        each: &mut dyn FnMut(DirItem<'_>) -> Result<()>,
-    ) -> Result<()> {
-        self.inner.read_dir(dir, each)
-    }
-    fn stat(&self, node: LayerNode) -> Result<Stat> {
-        self.inner.stat(node)
-    }
-    fn read_link(&self, node: LayerNode) -> Result<Box<[u8]>> {
-        self.inner.read_link(node)
-    }
-    fn xattr(&self, node: LayerNode, name: &[u8]) -> Result<Option<Box<[u8]>>> {
-        self.inner.xattr(node, name)
-    }
-    fn xattr_names(&self, node: LayerNode) -> Result<Vec<Box<[u8]>>> {
-        self.inner.xattr_names(node)
-    }
-    fn open(&self, node: LayerNode) -> Result<Contents> {
-        match self.inner.open(node)? {
-            Contents::File(file) => {
-                let slow = SlowFile(file, Arc::clone(&self.door));
-                Ok(Contents::Stored(Arc::new(slow)))
-            }
-            other => Ok(other),
-        }
-    }
-    fn retain(&self, node: LayerNode) {
-        self.inner.retain(node);
-    }
-    fn forget(&self, node: LayerNode) {
-        self.inner.forget(node);
-    }
-    fn host_dev(&self) -> Option<u64> {
-        self.inner.host_dev()
-    }
-}
-
 #[test]
 fn slow_reads_stop_nothing_else() {
     if !can_mount("fuse::slow_reads_stop_nothing_else") {
@@ -491,12 +409,7 @@ fn slow_reads_stop_nothing_else() {
         fs::write(dir.path().join(format!("lower/{i}")), format!("file {i}")).unwrap();
     }
     fs::create_dir_all(dir.path().join("lower/elsewhere/deep")).unwrap();
-    let door = Arc::new(Door::default());
-    let inner = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
-    let layer = Slow {
-        inner,
-        door: Arc::clone(&door),
-    };
+    let (layer, door) = Slow::open(&dir.path().join("lower"));
     let live = Live::over(dir, Arc::new(layer));
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..64)
@@ -506,11 +419,7 @@ fn slow_reads_stop_nothing_else() {
             })
             .collect();
         // As many as there are threads for jobs are waiting, and all the others behind them.
-        let mut state = door.state.lock().unwrap();
-        while state.1 < 8 {
-            state = door.changed.wait(state).unwrap();
-        }
-        drop(state);
+        door.wait_for(8);
         let (done, finished) = channel();
         let path = live.path("elsewhere");
         let new = live.path("elsewhere/new");
@@ -521,10 +430,7 @@ fn slow_reads_stop_nothing_else() {
             done.send((names, read)).unwrap();
         });
         let answer = finished.recv_timeout(Duration::from_secs(20));
-        let mut state = door.state.lock().unwrap();
-        state.0 = true;
-        door.changed.notify_all();
-        drop(state);
+        door.open();
         assert_eq!(answer.unwrap(), (1, b"upper".to_vec()));
         for (i, reader) in readers.into_iter().enumerate() {
             assert_eq!(reader.join().unwrap(), format!("file {i}"));

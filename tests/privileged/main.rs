@@ -29,4 +29,5 @@ mod owners;
 mod passthrough;
 mod provenance;
 mod semantics;
+mod uring;
 mod verify;

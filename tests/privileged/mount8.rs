@@ -175,12 +175,15 @@ fn installed_and_uninstalled() {
         fuse-overlayfs --version | grep -q strata
         fuse-overlayfs -o "$LAYERS" m
         umount m
-        "$REPO/scripts/install" --uninstall --prefix "$PWD/usr" --helpers /usr/sbin
+        "$REPO/scripts/install" --uninstall --no-uring --prefix "$PWD/usr" --helpers /usr/sbin
         [ ! -e usr/bin/strata ] && [ ! -L usr/bin/fuse-overlayfs ] && [ ! -L /usr/sbin/mount.strata ]
         # What is somebody else's stays.
         echo other > usr/bin/fuse-overlayfs
         fails "$REPO/scripts/install" --binary "$STRATA" --prefix "$PWD/usr" --destdir "$PWD/d" --helpers /sbin --fuse-overlayfs --nonsense
         "$REPO/scripts/install" --binary "$STRATA" --destdir "$PWD/d" 2>/dev/null
+        [ ! -e d/etc ]
+        "$REPO/scripts/install" --binary "$STRATA" --destdir "$PWD/d" --uring 2>/dev/null
+        grep -qx 'options fuse enable_uring=1' d/etc/modprobe.d/strata.conf
         [ "$(readlink d/sbin/mount.fuse.strata)" = /usr/local/bin/strata ] && [ ! -e d/usr/local/bin/fuse-overlayfs ]
         fails "$REPO/scripts/install" --binary "$STRATA" --prefix "$PWD/usr" --helpers "$PWD/sbin" --fuse-overlayfs
         grep -q "is not strata's" err

@@ -336,7 +336,7 @@ fn a_layer_can_be_mounted_twice() {
     let layer = image_layer(dir.path(), LARGE);
     let other = dirs();
     let union = Union::new(vec![Arc::clone(&layer) as _], None, UnionOptions::default()).unwrap();
-    let read_only = Live::serve(other, union);
+    let read_only = Live::serve(transport(), other, union);
     let live = Live::over(dir, layer);
     let expected = fs::read(read_only.path("f")).unwrap();
     append(&live.path("f"), b"x");

@@ -18,10 +18,11 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::Failure;
+pub use crate::fuse::transport::Wanted as Transport;
 use crate::fuse::{Ids, Lifetimes};
 use crate::layer::owner_record::RecordName;
 use crate::union::RedirectDir;
-pub use values::{Switch, Transport, Verity, Xino};
+pub use values::{Switch, Verity, Xino};
 
 /// What `-o` says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

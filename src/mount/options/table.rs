@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::mount::{MountFlags, MountPropagationFlags as Spread};
 
-use super::values::{SWITCH, Transport, Verity, Xino, one_of};
-use super::{MountOptions, Users, words};
+use super::values::{SWITCH, Verity, Xino, one_of};
+use super::{MountOptions, Transport, Users, words};
 use crate::error::Failure;
 use crate::fuse::ids::IdMap;
 use crate::fuse::policy::FOREVER;

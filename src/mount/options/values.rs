@@ -39,18 +39,6 @@ pub enum Verity {
     Require,
 }
 
-/// How requests reach the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Transport {
-    /// The fastest that this kernel permits.
-    #[default]
-    Auto,
-    /// `/dev/fuse`
-    Dev,
-    /// FUSE over io_uring
-    Uring,
-}
-
 /// The value among several that a word names.
 pub(super) fn one_of<T: Copy>(value: &str, known: &[(&str, T)]) -> Result<T, String> {
     let found = known.iter().find(|(word, _)| *word == value);
