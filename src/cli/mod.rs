@@ -17,6 +17,7 @@ mod diff;
 mod difference;
 mod dockerfile;
 mod du;
+mod explore;
 mod export;
 mod find;
 pub mod format;
@@ -149,6 +150,7 @@ enum Command {
     Sum(sum::Args),
     Layers(layers::Args),
     Which(which::Args),
+    Explore(explore::Args),
     Du(du::Args),
     Grep(grep::Args),
     Dockerfile(dockerfile::Args),
@@ -248,6 +250,7 @@ fn run(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Sum(args) => args.run(context),
         Command::Layers(args) => args.run(context),
         Command::Which(args) => args.run(context),
+        Command::Explore(args) => args.run(context),
         Command::Du(args) => args.run(context),
         Command::Grep(args) => args.run(context),
         Command::Dockerfile(args) => args.run(context),
@@ -265,11 +268,11 @@ fn complain(failure: &Failure) {
 
 /// A warning of the library.
 fn warn(record: &log::Record<'_>) {
-    eprintln!(
-        "strata: {}: {}",
-        record.level().as_str().to_lowercase(),
-        record.args()
-    );
+    let level = record.level().as_str().to_lowercase();
+    let line = format!("strata: {level}: {}", record.args());
+    if !explore::keep_for_later(&line) {
+        eprintln!("{line}");
+    }
 }
 
 /// Does something for each of several names: what fails is said, and the others are done.

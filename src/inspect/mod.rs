@@ -9,6 +9,7 @@
 //!   target ─ source ─ image ─ tree ─ path (names to objects), walk
 //!              │        └ data (bytes of layers, opened when read)
 //!            cache (indexes of images that were never loaded)
+//!   stack (the layers one above the other) ─ levels (listed lazily, beside what each layer did)
 //! ```
 
 pub mod cache;
@@ -22,6 +23,7 @@ pub mod find;
 pub mod glob;
 pub mod grep;
 pub mod image;
+pub mod levels;
 pub mod packages;
 pub mod path;
 pub mod source;
@@ -38,6 +40,7 @@ pub mod which;
 pub use changes::{Counts, Did, LayerChange};
 pub use compare::{Differences, compare};
 pub use image::{Image, LayerFacts};
+pub use levels::Levels;
 pub use path::Found;
 pub use stack::{Merged, Part, Stack};
 pub use target::{Span, Target};

@@ -1,7 +1,7 @@
 //! Listing containers: states, and Docker's filters.
 
 use jiff::Timestamp;
-use regex_lite::Regex;
+use regex::Regex;
 
 use super::Store;
 use super::containers::{Container, MountRecord};

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stratafs::union::{Union, UnionOptions};
 
 use crate::common::cli::{can_mount, run};
-use crate::common::live::{Live, dirs, image_layer, stored_layer};
+use crate::common::live::{Live, dirs, image_layer, stored_layer, transport};
 
 const LARGE: &str = "head -c 5000000 /dev/urandom >f; cp f g; cp f h";
 

@@ -14,6 +14,7 @@ mod archives;
 mod cli;
 mod containers;
 mod cp;
+mod explore;
 mod golden;
 mod hostile;
 mod images;

@@ -1,0 +1,218 @@
+//! `strata explore` in a real terminal: tmux draws, types and tells what is on the screen.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::build::{Docker, Tar};
+use crate::common::cli::{Strata, have, said};
+
+/// How long something may take to show.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A terminal with a shell in it.
+struct Terminal {
+    strata: Strata,
+    socket: String,
+}
+
+impl Terminal {
+    fn open(strata: Strata, environment: &[&str]) -> Self {
+        let socket = strata.path("tmux").display().to_string();
+        let terminal = Self { strata, socket };
+        let mut shell = vec!["new-session", "-d", "-x", "80", "-y", "24", "env", "PS1=$ "];
+        shell.extend(environment);
+        shell.push("sh");
+        terminal.tmux(&shell);
+        terminal.wait("a prompt", |text| text.contains('$'));
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-u", "-f", "/dev/null", "-S", &self.socket]);
+        tmux.env("LC_ALL", "C.UTF-8").env_remove("TMUX");
+        said(tmux.args(arguments)).success()
+    }
+
+    fn text(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    fn wait(&self, what: &str, shows: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let text = self.text();
+            if shows(&text) {
+                return text;
+            }
+            assert!(Instant::now() < end, "{what} did not show:\n{text}");
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    fn waits_for(&self, text: &str) -> String {
+        self.wait(text, |shown| shown.contains(text))
+    }
+
+    /// Types text as it is.
+    fn types(&self, text: &str) {
+        self.tmux(&["send-keys", "-l", text]);
+    }
+
+    /// Presses a key by its name.
+    fn press(&self, key: &str) {
+        self.tmux(&["send-keys", key]);
+    }
+
+    /// Types a command line that ends by telling its exit status.
+    fn command(&self, arguments: &str) {
+        let binary = env!("CARGO_BIN_EXE_strata");
+        let root = self.strata.root.display();
+        self.types(&format!(
+            "clear; {binary} --root {root} {arguments}; echo status=$?"
+        ));
+        self.press("Enter");
+    }
+
+    /// The program has ended with this status, and the terminal is as it was.
+    fn is_restored(&self, status: u8) {
+        self.waits_for(&format!("status={status}"));
+        let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
+        assert_eq!(state.trim(), "0 1", "alternate screen, cursor");
+        self.types("clear; stty -a; echo done=$?");
+        self.press("Enter");
+        let modes = self.waits_for("done=0");
+        for mode in ["icanon", "echo", "isig"] {
+            let on = modes.split_whitespace().any(|word| word == mode);
+            assert!(on, "{mode} is off:\n{modes}");
+        }
+    }
+
+    /// The process that the shell is running.
+    fn child(&self) -> i32 {
+        let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
+        let children = format!("/proc/{0}/task/{0}/children", shell.trim());
+        let children = std::fs::read_to_string(children).unwrap();
+        children.split_whitespace().next().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let mut tmux = Command::new("tmux");
+        said(tmux.args(["-S", &self.socket, "kill-server"]));
+    }
+}
+
+/// Whether there is an escape sequence that sets a colour: 30 to 38, 40 to 48, 90 and more.
+fn has_colour(text: &str) -> bool {
+    let sequences = text
+        .split("\x1b[")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('m'));
+    let mut numbers = sequences.flat_map(|(numbers, _)| numbers.split(';'));
+    numbers.any(|number| matches!(number.parse(), Ok(30..=38 | 40..=48 | 90..=107)))
+}
+
+fn archive(strata: &Strata) -> String {
+    let first = Tar::new()
+        .dir("etc/")
+        .file("etc/motd", b"hello from the first layer\n")
+        .file("etc/\x1b[31mred", b"x")
+        .file("etc/gone", b"gone")
+        .end();
+    let second = Tar::new()
+        .file("etc/.wh.gone", b"")
+        .file("new", b"new\n")
+        .end();
+    let path = strata.path("image.tar");
+    let docker = Docker::new("sample:1", &[&first, &second]);
+    std::fs::write(&path, docker.pack()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn explore_in_a_terminal() {
+    if !have("explore_in_a_terminal", &["tmux"]) {
+        return;
+    }
+    let strata = Strata::new();
+    let archive = archive(&strata);
+    let terminal = Terminal::open(strata, &["LC_ALL=C.UTF-8", "NO_COLOR=1"]);
+    terminal.command(&format!("explore docker-archive:{archive}"));
+    terminal.waits_for("Layer 2: tree");
+    terminal.waits_for("2 layers");
+    terminal.waits_for("wasted");
+    // Into the directory, whose names come escaped.
+    terminal.press("Right");
+    let text = terminal.waits_for("motd");
+    assert!(
+        text.contains("\\x1b[31mred") && text.contains("D      4B     gone"),
+        "{text}"
+    );
+    terminal.types("/motd");
+    terminal.press("Enter");
+    terminal.waits_for("match 1 of 1");
+    terminal.types("p");
+    terminal.waits_for("hello from the first layer");
+    terminal.types("x");
+    terminal.waits_for("00000000  68 65 6c 6c");
+    terminal.press("Escape");
+    terminal.waits_for("Layer 2: tree");
+    terminal.types("?");
+    terminal.waits_for("Keys");
+    terminal.press("Escape");
+    terminal.types("v");
+    terminal.wait("the changes", |text| {
+        text.contains("Layer 2: changes") && !text.contains("motd  ")
+    });
+    // Another size, and one that is too small.
+    terminal.tmux(&["resize-window", "-x", "40", "-y", "10"]);
+    terminal.wait("one panel", |text| {
+        text.contains("Layer 2: changes") && !text.contains("Layers")
+    });
+    terminal.tmux(&["resize-window", "-x", "12", "-y", "3"]);
+    terminal.waits_for("too small");
+    terminal.tmux(&["resize-window", "-x", "100", "-y", "30"]);
+    terminal.waits_for("Layers");
+    let styled = terminal.tmux(&["capture-pane", "-p", "-e"]);
+    assert!(!has_colour(&styled), "NO_COLOR is set: {styled:?}");
+    assert!(has_colour("\x1b[1;32mA"));
+    terminal.types("q");
+    terminal.is_restored(0);
+    // A signal is an end, too.
+    for (signal, status) in [("TERM", 143), ("HUP", 129)] {
+        terminal.command(&format!("explore docker-archive:{archive}"));
+        terminal.waits_for("Layers");
+        let pid = terminal.child().to_string();
+        let mut kill = Command::new("kill");
+        said(kill.args(["-s", signal, &pid])).success();
+        terminal.is_restored(status);
+    }
+    terminal.command(&format!("explore docker-archive:{archive}"));
+    terminal.waits_for("Layers");
+    terminal.press("C-c");
+    terminal.is_restored(0);
+}
+
+#[test]
+fn explore_says_what_it_needs() {
+    let strata = Strata::new();
+    let archive = archive(&strata);
+    let argument = format!("docker-archive:{archive}");
+    let said = strata.run(&["explore", &argument]);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    assert!(said.failure().contains("not a terminal"));
+    if !have("explore_says_what_it_needs", &["tmux"]) {
+        return;
+    }
+    let terminal = Terminal::open(strata, &["TERM=dumb", "LC_ALL=C"]);
+    terminal.command(&format!("explore {argument}"));
+    let text = terminal.waits_for("status=2");
+    assert!(text.contains("TERM=dumb"), "{text}");
+    terminal.types("export TERM=xterm");
+    terminal.press("Enter");
+    terminal.command("explore no-such-image");
+    let text = terminal.waits_for("status=1");
+    assert!(text.contains("no-such-image"), "{text}");
+}
