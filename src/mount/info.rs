@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::mountinfo;
 use crate::error::Failure;
+use crate::fuse::{Offer, Transport};
 use crate::image::Platform;
 use crate::store::Store;
 
-/// Whether the kernel offers FUSE over io_uring.
-const URING: &str = "/sys/module/fuse/parameters/enable_uring";
 /// The first kernel that can pass files through.
 const PASSTHROUGH_KERNEL: (u32, u32) = (6, 9);
 /// `CAP_SYS_ADMIN`, as a bit of `CapEff`.
@@ -68,8 +67,10 @@ pub struct Fuse {
     pub passthrough: bool,
     /// Why not, or why.
     pub passthrough_reason: String,
-    /// `Y` or `N`, the module's parameter; `None` for a kernel without it.
-    pub uring: Option<String>,
+    /// How requests of a mount would come that is made now: `uring` or `dev`.
+    pub transport: String,
+    /// Why.
+    pub transport_reason: String,
 }
 
 /// strata's version.
@@ -111,12 +112,13 @@ impl Fuse {
     pub fn here() -> Fuse {
         let kernel = line("/proc/sys/kernel/osrelease");
         let (passthrough, passthrough_reason) = passthrough(&kernel, effective_capabilities());
-        let uring = line(URING);
+        let offer = Offer::here();
         Fuse {
             device: Path::new("/dev/fuse").exists(),
             passthrough,
             passthrough_reason,
-            uring: (!uring.is_empty()).then_some(uring),
+            transport: offer.transport().to_string(),
+            transport_reason: offer.to_string(),
         }
     }
 }
@@ -155,7 +157,7 @@ pub fn info(store: &Store) -> Result<Info, Failure> {
             },
         ),
         row("Passthrough", &fuse.passthrough_reason),
-        row("FUSE over io_uring", &uring_text(fuse.uring.as_deref())),
+        row("Transport", &transport_text(Offer::here())),
     ];
     Ok(Info {
         containers: all,
@@ -204,11 +206,10 @@ fn effective_capabilities() -> u64 {
     digits.map_or(0, |d| u64::from_str_radix(d.trim(), 16).unwrap_or(0))
 }
 
-fn uring_text(parameter: Option<&str>) -> String {
-    match parameter {
-        Some("Y" | "1") => "on".into(),
-        Some(_) => format!("off (echo Y > {URING} switches it on)"),
-        None => "no: needs kernel 6.14".into(),
+fn transport_text(offer: Offer) -> String {
+    match offer.transport() {
+        Transport::Uring => "io_uring".into(),
+        Transport::Dev => format!("/dev/fuse: {offer}"),
     }
 }
 
@@ -255,10 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn the_uring_parameter_is_explained() {
-        assert_eq!(uring_text(Some("Y")), "on");
-        assert!(uring_text(Some("N")).starts_with("off (echo Y >"));
-        assert!(uring_text(None).starts_with("no"));
+    fn the_transport_is_explained() {
+        assert_eq!(transport_text(Offer::Uring), "io_uring");
+        let off = transport_text(Offer::Off);
+        assert!(
+            off.starts_with("/dev/fuse: ") && off.contains("enable_uring"),
+            "{off}"
+        );
+        assert!(transport_text(Offer::Unknown).contains("6.14"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::Store;
 use super::names::{Removed, StoredImage};
 use crate::error::{Context, Failure};
 use crate::image::{ChainId, DiffId, Digest, Index, Manifest, media_type};
+use crate::index::{Index as LayerIndex, InodeNo};
 
 /// Unreferenced blobs younger than this stay: other tools write blobs before they name them, and
 /// take no lock.
@@ -83,6 +84,7 @@ impl Store {
             remove(&self.blob_path(&blob))?;
         }
         let layers = &image.config.rootfs.diff_ids;
+        let mut layers_gone = false;
         for (count, layer) in layers.iter().enumerate().rev() {
             let chain = layers.get(..=count).and_then(ChainId::of);
             if let Some(chain) = chain.filter(|c| !keep.chains.contains(c)) {
@@ -93,7 +95,11 @@ impl Store {
             }
             if !keep.layers.contains(layer) {
                 self.remove_layer(layer)?;
+                layers_gone = true;
             }
+        }
+        if layers_gone {
+            self.collect_objects(&keep.layers)?;
         }
         Ok(removed)
     }
@@ -128,9 +134,32 @@ impl Store {
             stem(name).is_some_and(|d| keep.chains.contains(&ChainId(d)))
         })?;
         freed += sweep(&self.tmp_dir(), Duration::ZERO, |_| false)?;
+        freed += self.collect_objects(&keep.layers)?;
         let objects = self.objects()?;
         freed += objects.prune(objects.limits().budget)?.bytes;
         Ok(Some(freed))
+    }
+
+    /// Removes the objects that are of none of these layers; the bytes freed. Who has one open keeps
+    /// it.
+    fn collect_objects(&self, layers: &HashSet<DiffId>) -> Result<u64, Failure> {
+        let objects = self.objects()?;
+        if objects.list()?.is_empty() {
+            return Ok(0);
+        }
+        let mut keys = HashSet::new();
+        for layer in layers {
+            // A layer without a whole index makes its objects again when it has one.
+            let Ok(index) = LayerIndex::open(&self.layer_index_path(layer)) else {
+                continue;
+            };
+            for number in 0..index.inode_count() {
+                if let Ok(inode) = index.inode(InodeNo(number)) {
+                    keys.extend(inode.key);
+                }
+            }
+        }
+        Ok(objects.retain(|key| keys.contains(&key.0))?.bytes)
     }
 }
 

@@ -323,3 +323,23 @@ fn the_size_of_the_cache_is_read() {
         assert_eq!(super::parse_size(text), size, "{text}");
     }
 }
+
+#[test]
+fn objects_of_no_layer_are_collected() {
+    use crate::content::objects::Key;
+    let f = fixture();
+    let path = f.store.root().join("contents");
+    std::fs::write(&path, vec![7; 50_000]).unwrap();
+    let file = File::open(&path).unwrap();
+    let key = Key::of(&file).unwrap();
+    let objects = f.store.objects().unwrap();
+    drop(objects.make(&key, &file).unwrap());
+    assert_eq!(objects.list().unwrap().len(), 1);
+    assert!(
+        f.store
+            .collect()
+            .unwrap()
+            .is_some_and(|freed| freed >= 50_000)
+    );
+    assert!(objects.list().unwrap().is_empty());
+}

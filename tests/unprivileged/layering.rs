@@ -17,7 +17,7 @@ const BELOW: &[(&str, &[&str])] = &[
     ("layer", &["content", "image", "index", "sys", "tar"]),
     ("union", &["content", "image", "layer", "sys"]),
     ("fuse", &["content", "layer", "sys", "union"]),
-    ("store", &["content", "image", "sys"]),
+    ("store", &["content", "image", "index", "sys"]),
     (
         "archive",
         &["content", "image", "index", "store", "sys", "tar"],
