@@ -1,6 +1,6 @@
 //! Package managers and compilers in containers: what they leave on strata is what they leave on the
-//! kernel's overlayfs. They fetch packages, so this runs only when `STRATA_TEST_PACKAGES` is set
-//! (`scripts/test --packages`).
+//! kernel's overlayfs. They fetch packages, so this runs only when `STRATA_TEST_LONG` is set
+//! (`scripts/test --long`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,10 +93,10 @@ fn session(podman: &Podman, sample: &Sample, ca: &Path, watch: &mut Stopwatch) -
 #[test]
 fn packages_and_builds_are_as_on_overlayfs() {
     const TEST: &str = "clients::packages::packages_and_builds_are_as_on_overlayfs";
-    if std::env::var_os("STRATA_TEST_PACKAGES").is_none() {
+    if std::env::var_os("STRATA_TEST_LONG").is_none() {
         return announce(
             TEST,
-            "STRATA_TEST_PACKAGES is not set; scripts/test --packages runs it",
+            "STRATA_TEST_LONG is not set; scripts/test --long runs it",
         );
     }
     if !(can_mount(TEST) && have(TEST, &["podman", "runc"])) {

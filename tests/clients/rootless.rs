@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::cli::{Stopwatch, Strata, can_mount, have, said};
+use crate::common::cli::{Stopwatch, Strata, announce, can_mount, have, said};
 use crate::samples::{Sample, big, small};
 
 /// Devices, ranges and a user of its own, seen in this mount namespace only.
@@ -147,6 +147,12 @@ fn a_session_of_an_ordinary_user() {
 #[test]
 fn a_session_of_an_ordinary_user_with_fifty_thousand_files() {
     const TEST: &str = "clients::rootless::a_session_of_an_ordinary_user_with_fifty_thousand_files";
+    if std::env::var_os("STRATA_TEST_LONG").is_none() {
+        return announce(
+            TEST,
+            "STRATA_TEST_LONG is not set; scripts/test --long runs it",
+        );
+    }
     if let Some(sample) = big(TEST) {
         compare(TEST, &sample);
     }
