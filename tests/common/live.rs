@@ -67,12 +67,17 @@ impl Live {
     /// The same with a lower that the kernel does not keep from being written to: its files are read
     /// by requests.
     pub fn cached(script: &str) -> Live {
+        Self::cached_on(transport(), script)
+    }
+
+    /// The same over this transport.
+    pub fn cached_on(transport: Transport, script: &str) -> Live {
         let dir = dirs();
         fill(&dir.path().join("lower"), script);
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let root = rustix::fs::open(dir.path().join("lower"), flags, Mode::empty()).unwrap();
         let lower = DirLayer::from_fd(root, DirForms::default()).unwrap();
-        Self::over(dir, Arc::new(lower))
+        Self::over_on(transport, dir, Arc::new(lower))
     }
 
     /// An image of one layer, which a shell script fills, and an upper. The store is `store`.
