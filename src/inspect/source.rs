@@ -306,7 +306,9 @@ impl Outside<'_> {
                 let new = self.stage(part, &spec)?;
                 Ok((new.info.clone(), Some(new)))
             }
-            (None, _, None) => Err(Failure::invalid("it is missing")),
+            (None, _, None) => Err(Failure::invalid(
+                "it is missing; an archive saved with --since needs its base loaded first",
+            )),
         }
     }
 

@@ -553,7 +553,7 @@ fn info_and_version_have_members() {
     for line in [
         "Storage Driver: strata",
         " Passthrough: ",
-        " FUSE over io_uring: ",
+        " Transport: ",
         "Kernel Version: ",
     ] {
         assert!(text.contains(line), "{line}: {text}");
