@@ -109,18 +109,6 @@ impl Args {
     }
 }
 
-/// What is different, in words.
-pub fn in_words(did: Did) -> String {
-    match did {
-        Did::Added => "added".to_owned(),
-        Did::Removed => "removed".to_owned(),
-        Did::Changed(differences) if differences.any() => {
-            format!("changed {}", differences.names().join(", "))
-        }
-        Did::Changed(_) => "written again".to_owned(),
-    }
-}
-
 fn changes(all: &[LayerChange], format: &Format) -> Result<ExitCode, Failure> {
     let listed = all
         .iter()

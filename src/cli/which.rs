@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use serde_json::{Map, Value, json};
 
 use super::format::{Column, Format, ellipsis, show, size};
-use super::layers::in_words;
 use super::look::{NAMES_HELP, bytes_into, open, quoted};
 use super::{Context, complain, print};
 use crate::error::Failure;
@@ -82,14 +81,8 @@ impl Args {
             true => ellipsis(&by, 60),
             false => by,
         };
-        let mut did = in_words(mention.did);
-        if mention.opaque {
-            did.push_str(", made opaque");
-        }
-        if let Some(with) = &mention.with {
-            let with = quoted(if with.is_empty() { b"/" } else { with });
-            did.push_str(&format!(" with {}", String::from_utf8_lossy(&with)));
-        }
+        let did = mention.in_words(&quoted);
+        let did = String::from_utf8_lossy(&did).into_owned();
         let length = mention.object.map(|object| object.stat.size);
         let mut row = Map::new();
         let number = match mention.layer {

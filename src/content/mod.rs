@@ -67,4 +67,13 @@ pub trait LayerData: Send + Sync {
     /// # Errors
     /// `EIO` with the layer's name when its data is gone.
     fn open(&self, layer: &DiffId) -> Result<Arc<dyn ReadAt>>;
+
+    /// The file of the layer's own index.
+    ///
+    /// # Errors
+    /// `EIO` with the layer's name when there is none.
+    fn index(&self, layer: &DiffId) -> Result<File> {
+        let text = format!("index of layer {layer}: it is not kept");
+        Err(Error::with(Errno::EIO, text))
+    }
 }

@@ -2,35 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::compare::{Differences, compare};
-use super::stack::{Merged, Part, Stack};
+use super::stack::{Merged, Stack};
 use super::tree::{Child, Entry, Object, Tree};
 use crate::error::{Failure, Result};
 use crate::name::NameBuf;
 
-/// What a layer does to a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Did {
-    /// There was nothing.
-    Added,
-    /// Something was there; how what is there now differs. No difference: it was only written
-    /// again.
-    Changed(Differences),
-    /// What was there is gone.
-    Removed,
-}
-
-impl Did {
-    /// `A`, `C` or `D`, as `docker diff` has them; `None` for what was only written again.
-    #[must_use]
-    pub fn letter(self) -> Option<char> {
-        match self {
-            Did::Added => Some('A'),
-            Did::Changed(differences) => differences.any().then_some('C'),
-            Did::Removed => Some('D'),
-        }
-    }
-}
+pub use crate::layer::history::Did;
 
 /// A path that a layer has something to say of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,35 +89,6 @@ impl Stack {
         let mut found = walk.found;
         found.sort_by(|a, b| in_tree_order(&a.path, &b.path));
         Ok(found)
-    }
-
-    /// Whether an object of a layer, or what the hard link of the layer leads to, is just as what
-    /// the layers below it show at its place.
-    pub(super) fn difference(
-        &self,
-        place: usize,
-        object: &Object,
-        before: &Part,
-    ) -> Result<Differences> {
-        let (Some(tree), Some(old)) = (self.tree(place), self.tree(before.place)) else {
-            return Ok(Differences::default());
-        };
-        let old = (old, &before.object);
-        let Some(target) = tree.link_target(object)? else {
-            return compare(old, (tree, object));
-        };
-        // flatten refuses a link to nowhere; a bare layer may have one.
-        let Some(linked) = self.at(place, &target)? else {
-            let content = true;
-            return Ok(Differences {
-                content,
-                ..Differences::default()
-            });
-        };
-        match self.tree(linked.shown.place) {
-            Some(tree) if linked.shown != *before => compare(old, (tree, &linked.shown.object)),
-            _ => Ok(Differences::default()),
-        }
     }
 }
 

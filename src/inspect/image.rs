@@ -193,8 +193,8 @@ impl Image {
             metacopy: true,
             ..UnionOptions::default()
         };
-        let union = Union::new(vec![Arc::clone(&layer) as _], Some(upper), options)?;
-        Ok(Tree::of_container(union, layer))
+        let union = Union::new(vec![layer as _], Some(upper), options)?;
+        Ok(Tree::of_union(union))
     }
 
     /// The index of a layer or stack, opened once.

@@ -14,7 +14,6 @@
 
 pub mod cache;
 pub mod changes;
-pub mod compare;
 pub mod data;
 pub mod difference;
 pub mod dockerfile;
@@ -37,8 +36,8 @@ pub mod walk;
 pub mod waste;
 pub mod which;
 
+pub use crate::layer::compare::{Differences, compare};
 pub use changes::{Counts, Did, LayerChange};
-pub use compare::{Differences, compare};
 pub use image::{Image, LayerFacts};
 pub use levels::Levels;
 pub use path::Found;

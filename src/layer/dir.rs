@@ -3,14 +3,16 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::dir_fds::{LayerFds, on_file_system};
+use super::dir_objects::DirObjects;
 use super::dir_slots::{Listing, ROOT, Slots};
 use super::format::{Mark, MarkSpace, decode_handle, encode_handle};
+use super::history::Floor;
 use super::owner_record::OwnerRecords;
 use super::place::{Place, open_beneath, stat_from};
 use super::{Contents, DirItem, Entry, Layer, LayerNode, Marks, NodeEntry};
@@ -48,6 +50,8 @@ pub struct DirForms {
 /// A host directory as a layer.
 pub struct DirLayer {
     root: Arc<OwnedFd>,
+    /// Where it was opened; empty where only a descriptor was given.
+    path: PathBuf,
     forms: DirForms,
     slots: Mutex<Slots>,
     fds: LayerFds,
@@ -75,12 +79,17 @@ impl DirLayer {
             if FileType::from_mode(dir.st_mode) != Some(FileType::Directory) {
                 return Err(Error::new(Errno::ENOTDIR).context(path.display()));
             }
-            return Self::from_fd(tree, forms);
+            return Ok(Self::from_fd(tree, forms)?.named(path));
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|e| Error::from(e).context(path.display()))?;
-        Self::from_fd(root, forms)
+        Ok(Self::from_fd(root, forms)?.named(path))
+    }
+
+    fn named(self, path: &Path) -> Self {
+        let path = path.to_path_buf();
+        Self { path, ..self }
     }
 
     /// A layer whose root is already open.
@@ -110,10 +119,16 @@ impl DirLayer {
                 .unwrap_or_default(),
             by_handle,
             root,
+            path: PathBuf::new(),
             forms,
             slots: Mutex::new(Slots::default()),
             fds: LayerFds::default(),
         })
+    }
+
+    /// Where overlayfs's marks are.
+    pub(super) fn space(&self) -> MarkSpace {
+        self.forms.space
     }
 
     /// Whether owner, mode and type are kept in an attribute here.
@@ -347,6 +362,10 @@ impl Layer for DirLayer {
         }
         path.reverse();
         Ok((at == ROOT).then_some(path))
+    }
+
+    fn floors(&self) -> Result<Vec<Floor<'_>>> {
+        Ok(vec![Floor::of_dir(&self.path, DirObjects::new(self))])
     }
 
     fn host_dev(&self) -> Option<u64> {

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::history::Floor;
 use super::{Contents, DirItem, Entry, Layer, LayerNode, Marks, NodeEntry, StableId};
 use crate::content::objects::{Key, Objects, Unmade};
 use crate::content::tar_file::{FileRange, Run, SparseRange};
@@ -19,6 +20,8 @@ pub struct ImageLayer {
     data: Arc<dyn LayerData>,
     /// The layers' tars, opened when a file in them is.
     tars: Vec<OnceLock<Arc<dyn ReadAt>>>,
+    /// The layers' own indexes, opened when it is asked what each did.
+    floors: OnceLock<Vec<Index>>,
     /// Whole files, where there is such a cache.
     objects: Option<Arc<Objects>>,
 }
@@ -32,6 +35,7 @@ impl ImageLayer {
             index,
             data,
             tars,
+            floors: OnceLock::new(),
             objects: None,
         }
     }
@@ -215,9 +219,26 @@ impl Layer for ImageLayer {
         })
     }
 
-    fn layer_number(&self, node: LayerNode) -> Option<u32> {
-        let inode = self.index.inode(number(node).ok()?).ok()?;
-        inode.layer.checked_add(1)
+    fn content_key(&self, node: LayerNode) -> Result<Option<[u8; 32]>> {
+        Ok(self.index.inode(number(node)?)?.key)
+    }
+
+    fn floors(&self) -> Result<Vec<Floor<'_>>> {
+        let rows = 0..self.index.layer_count();
+        let indexes = match self.floors.get() {
+            Some(indexes) => indexes,
+            None => {
+                let open = |row| {
+                    let id = self.index.layer(row)?.id();
+                    Index::from_file(&self.data.index(&id)?, &id.to_string())
+                };
+                let opened = rows.clone().map(open).collect::<Result<_>>()?;
+                self.floors.get_or_init(|| opened)
+            }
+        };
+        rows.zip(indexes)
+            .map(|(row, index)| Ok(Floor::of_index(&self.index.layer(row)?.id(), index)))
+            .collect()
     }
 
     fn resolve(&self, id: StableId) -> Option<LayerNode> {

@@ -1,13 +1,18 @@
 //! Layers: read-only trees. The union sees a layer only through [`Layer`]; each on-disk form
 //! (overlayfs, AUFS, an indexed tar) is decoded once, in here, into [`Entry`] and [`Marks`].
 
+pub mod compare;
 pub mod dir;
 mod dir_fds;
+mod dir_objects;
 mod dir_slots;
 pub mod format;
+pub mod history;
 pub mod image;
+pub mod objects;
 pub mod owner_record;
 pub(crate) mod place;
+pub mod stack;
 
 use std::fs::File;
 use std::sync::Arc;
@@ -186,10 +191,20 @@ pub trait Layer: Send + Sync {
         None
     }
 
-    /// The number, 1 for the bottom one, of the image's layer that an object is from; of a directory
-    /// that several have, the lowest. `None` where the layer is no image's.
-    fn layer_number(&self, _node: LayerNode) -> Option<u32> {
-        None
+    /// The blake3 of a regular file's bytes, where the layer knows it without reading them.
+    ///
+    /// # Errors
+    /// `EIO` when the index is damaged.
+    fn content_key(&self, _node: LayerNode) -> Result<Option<[u8; 32]>> {
+        Ok(None)
+    }
+
+    /// The layers that it consists of, bottom first: an image's one by one, a directory itself.
+    ///
+    /// # Errors
+    /// `EIO` when the index of one is gone or damaged.
+    fn floors(&self) -> Result<Vec<history::Floor<'_>>> {
+        Ok(Vec::new())
     }
 
     /// The inverse of [`Layer::stable_id`].

@@ -85,22 +85,31 @@ impl LayerFiles {
     }
 }
 
+fn open_in(dir: &OwnedFd, name: &str) -> rustix::io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty()).map(File::from)
+}
+
+fn gone(what: &str, layer: &DiffId, why: rustix::io::Errno) -> Error {
+    Error::with(Errno::EIO, format!("{what} of layer {layer}: {why}"))
+}
+
 impl LayerData for LayerFiles {
     fn open(&self, layer: &DiffId) -> Result<Arc<dyn ReadAt>, Error> {
         let hex = layer.0.hex();
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let open = |dir: &OwnedFd, name: &str| rustix::fs::openat(dir, name, flags, Mode::empty());
-        let file = match open(&self.layers, &format!("{hex}.tar")) {
-            Err(rustix::io::Errno::NOENT) => open(&self.blobs, &hex),
+        let file = match open_in(&self.layers, &format!("{hex}.tar")) {
+            Err(rustix::io::Errno::NOENT) => open_in(&self.blobs, &hex),
             other => other,
         };
         match file {
-            Ok(fd) => Ok(Arc::new(File::from(fd))),
-            Err(e) => {
-                let text = format!("data of layer {layer}: {e}");
-                Err(Error::with(Errno::EIO, text))
-            }
+            Ok(file) => Ok(Arc::new(file)),
+            Err(e) => Err(gone("data", layer, e)),
         }
+    }
+
+    fn index(&self, layer: &DiffId) -> Result<File, Error> {
+        let file = open_in(&self.layers, &format!("{}.index", layer.0.hex()));
+        file.map_err(|e| gone("index", layer, e))
     }
 }
 

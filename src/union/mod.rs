@@ -31,6 +31,7 @@ mod lookup;
 mod node;
 mod open;
 mod place;
+mod provenance;
 mod read_dir;
 mod remove;
 mod rename;

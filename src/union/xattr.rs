@@ -9,39 +9,13 @@ use rustix::fs::XattrFlags;
 
 use super::copy_up::{CAPABILITIES, Data};
 use super::create::DEFAULT_ACL;
+use super::provenance::LAYER;
 use super::{Node, Union};
 use crate::error::{Errno, Error, Result};
 use crate::layer::format::MarkSpace;
 use crate::layer::owner_record::is_record;
 
-/// Which layers an object is from: a line for each, from the top. Only in unions over images; found
-/// when it is asked for by name, and not listed, so that nobody copies it.
-const LAYER: &str = "user.strata.layer";
-
 impl Union {
-    /// `container` for an object that has been changed or made here; number and diffID of the image's
-    /// layer that it is from.
-    fn layers_of(&self, node: &Node) -> Option<Vec<u8>> {
-        let over_image =
-            |layer: &std::sync::Arc<dyn crate::layer::Layer>| layer.overlay_xattrs_are_data();
-        if !self.lowers.iter().any(over_image) {
-            return None;
-        }
-        let mut lines = Vec::new();
-        lines.extend(node.has_upper().then(|| "container".to_owned()));
-        for lower in node.lower() {
-            let layer = lower.layer();
-            if let (Some(number), Some(id)) = (
-                layer.layer_number(lower.node()),
-                layer.stable_id(lower.node()),
-            ) {
-                let diff_id = crate::image::Digest::from_bytes(id.diff_id);
-                lines.push(format!("{number} {diff_id}"));
-            }
-        }
-        Some(lines.join("\n").into_bytes())
-    }
-
     fn space(&self) -> MarkSpace {
         self.upper
             .as_ref()
@@ -70,10 +44,8 @@ impl Union {
         if self.hides(name) || self.check_name(name).is_err() {
             return Ok(None);
         }
-        if name == LAYER
-            && let Some(layers) = self.layers_of(node)
-        {
-            return Ok(Some(layers));
+        if name == LAYER {
+            return self.layers_of(node);
         }
         if name == CAPABILITIES && node.with_state(|s| s.bare) {
             return Ok(None);
@@ -131,7 +103,7 @@ impl Union {
         let flags = u32::try_from(flags).ok().and_then(XattrFlags::from_bits);
         let flags = flags.ok_or_else(|| Error::new(Errno::EINVAL))?;
         self.check_name(name)?;
-        if self.hides(name) || (name == LAYER && self.layers_of(node).is_some()) {
+        if self.hides(name) || name == LAYER {
             return Err(Error::new(Errno::EPERM));
         }
         self.copy_up(node, Data::Attributes)?;
@@ -149,7 +121,7 @@ impl Union {
         self.writable()?;
         // Nothing is copied up for an attribute that isn't there.
         if self.hides(name)
-            || (name == LAYER && self.layers_of(node).is_some())
+            || name == LAYER
             || (!node.has_upper() && self.xattr(node, name)?.is_none())
         {
             return Err(Error::new(Errno::ENODATA));

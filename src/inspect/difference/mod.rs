@@ -9,11 +9,11 @@ pub mod text;
 
 use std::cmp::Ordering;
 
-use super::compare::{Differences, compare};
 use super::path::Found;
 use super::tree::{Child, Entry, Object, Tree};
 use crate::content::ReadAt;
 use crate::error::{Context, Failure};
+use crate::layer::compare::{Differences, compare};
 use crate::stat::FileType;
 
 /// What became of a path.

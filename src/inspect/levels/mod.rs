@@ -17,13 +17,13 @@ pub use walk::{Matches, Step};
 use std::sync::Arc;
 
 use super::changes::Did;
-use super::compare::compare;
 use super::image::Image;
 use super::stack::{Merged, Part, Stack};
 use super::target::Span;
 use super::tree::{Child, Entry, Object, Tree};
 use crate::content::ReadAt;
 use crate::error::{Errno, Error, Failure, Result};
+use crate::layer::compare::compare;
 use crate::name::{Name, NameBuf};
 
 /// The levels of an image, from 0: its layers from the bottom, then the container's changes.

@@ -1,6 +1,6 @@
-//! How two objects differ, as far as indexes tell: without opening a layer's data.
+//! How two objects differ, as far as can be told without opening a layer's data.
 
-use super::tree::{Object, Tree};
+use super::objects::{AsObjects, Object, Objects};
 use crate::error::Result;
 use crate::stat::FileType;
 
@@ -55,8 +55,13 @@ impl Differences {
 ///
 /// # Errors
 /// What the trees report.
-pub fn compare(before: (&Tree, &Object), now: (&Tree, &Object)) -> Result<Differences> {
-    let ((old_tree, old), (new_tree, new)) = (before, now);
+pub fn compare<A: AsObjects, B: AsObjects>(
+    before: (&A, &Object),
+    now: (&B, &Object),
+) -> Result<Differences> {
+    let (old, new) = (before.1, now.1);
+    let before = (before.0.objects(), old);
+    let now = (now.0.objects(), new);
     let (a, b) = (&old.stat, &new.stat);
     Ok(Differences {
         kind: a.kind != b.kind,
@@ -64,13 +69,14 @@ pub fn compare(before: (&Tree, &Object), now: (&Tree, &Object)) -> Result<Differ
         mode: a.perm != b.perm,
         owner: (a.uid, a.gid) != (b.uid, b.gid),
         times: a.mtime != b.mtime,
-        xattrs: old_tree.xattrs(old)? != new_tree.xattrs(new)?,
+        xattrs: before.0.xattrs(old)? != now.0.xattrs(new)?,
     })
 }
 
-fn content_differs(before: (&Tree, &Object), now: (&Tree, &Object)) -> Result<bool> {
+fn content_differs(before: (&dyn Objects, &Object), now: (&dyn Objects, &Object)) -> Result<bool> {
     let ((old_tree, old), (new_tree, new)) = (before, now);
     Ok(match new.stat.kind {
+        FileType::Regular if new.marks.metacopy => false,
         FileType::Regular => {
             let keys = (old_tree.content_key(old)?, new_tree.content_key(new)?);
             let known = keys.0.is_some() && keys.0 == keys.1;
