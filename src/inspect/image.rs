@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::cache::Cache;
 use super::data::Counted;
-use super::source::{Origin, Outside, stored};
+use super::source::{Found, Origin, Outside, stored};
 use super::target::{Place, Span, Target};
 use super::tree::Tree;
 use crate::archive::Progress;
@@ -83,12 +83,26 @@ impl Image {
     /// [`Failure`], one line that names the image or archive, the member, and the reason: as
     /// [`crate::archive::load()`] says it. `NotFound` for a layer that the image doesn't have.
     pub fn open(store: &Store, target: &Target, progress: &dyn Progress) -> Result<Self, Failure> {
+        Self::open_watched(store, target, progress, &|_| {})
+    }
+
+    /// As [`Image::open`]; `watch` is told what is found in an archive that is read.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub fn open_watched(
+        store: &Store,
+        target: &Target,
+        progress: &dyn Progress,
+        watch: &dyn Fn(Found),
+    ) -> Result<Self, Failure> {
         let lease = store.lease()?;
         let cache = Cache::of(store);
         let outside = Outside {
             store,
             cache: &cache,
             progress,
+            watch,
         };
         let origin = match &target.place {
             Place::Stored(name) => stored(store, name, progress)?,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::cache::{Cache, FileId, LayerRecord, Record};
 use super::data::{ArchiveData, BlobPlace};
-use crate::archive::candidate::{Candidate, CandidateLayer, candidates};
+use crate::archive::candidate::{Candidate, CandidateLayer, candidates, parse_config};
 use crate::archive::chain::{chain_of, stage_chain};
 use crate::archive::ingest::{Keep, LayerSpec, StagedLayer, stage_layer};
 use crate::archive::part::{Bundle, Part};
@@ -34,6 +34,21 @@ pub(super) struct Origin {
     pub container: Option<Container>,
     /// The index of the whole stack, where the store has it.
     pub chain: Option<PathBuf>,
+}
+
+/// What is known of an archive while it is read for the first time.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// The image: nothing of its layers has been read.
+    Image {
+        /// Its configuration.
+        config: Box<ImageConfig>,
+        /// How many bytes each layer takes in the archive, bottom first; `None` for one that is not
+        /// in it.
+        sizes: Vec<Option<u64>>,
+    },
+    /// The next layer, counted from the bottom, is indexed.
+    Layer(Box<LayerInfo>),
 }
 
 /// A container or image of the store; a container if there are both.
@@ -95,6 +110,8 @@ pub(super) struct Outside<'a> {
     pub store: &'a Store,
     pub cache: &'a Cache,
     pub progress: &'a dyn Progress,
+    /// Is told what is found in an archive.
+    pub watch: &'a dyn Fn(Found),
 }
 
 impl Outside<'_> {
@@ -190,6 +207,14 @@ impl Outside<'_> {
             }
         };
         let image = the_only(candidates(source, &bundle)?)?;
+        (self.watch)(Found::Image {
+            config: Box::new(parse_config(&image.config, image.layers.len())?),
+            sizes: image
+                .layers
+                .iter()
+                .map(|layer| layer.part.as_ref().map(Part::size))
+                .collect(),
+        });
         let mut record = Record::new(files);
         let total = image.layers.iter().filter_map(|l| l.part.as_ref());
         let total = total.map(Part::size).sum();
@@ -246,6 +271,7 @@ impl Outside<'_> {
         for layer in &image.layers {
             let (info, new) = self.layer(layer, &staged).context(|| &layer.what)?;
             staged.extend(new);
+            (self.watch)(Found::Layer(Box::new(info.clone())));
             let place = self.place_of(layer, bundle, whole)?;
             let fresh = staged.iter().find(|s| s.info.diff_id == info.diff_id);
             let index = fresh.and_then(StagedLayer::index).map(Path::to_owned);

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::build::{Docker, Tar};
+use crate::common::build::{Docker, Tar, config};
 use crate::common::cli::{Strata, have, said};
 
 /// How long something may take to show.
@@ -193,6 +193,60 @@ fn explore_in_a_terminal() {
     terminal.waits_for("Layers");
     terminal.press("C-c");
     terminal.is_restored(0);
+}
+
+/// An archive whose only layer is a file of 4 GiB of nothing, which takes a while to read.
+fn slow_archive(strata: &Strata) -> String {
+    const SIZE: u64 = 4 << 30;
+    let sized = |tar: Tar, name: &str, size: u64| {
+        tar.with(name.as_bytes(), b'0', b"", |block| {
+            block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+        })
+    };
+    let manifest = r#"[{"Config":"config.json","RepoTags":["slow:1"],"Layers":["layer.tar"]}]"#;
+    let outer = Tar::new().file("manifest.json", manifest.as_bytes());
+    let outer = outer.file("config.json", &config(&[b"another layer"]));
+    let outer = sized(outer, "layer.tar", SIZE + 512 + 1024).end();
+    let inner = sized(Tar::new(), "big", SIZE).end();
+    let headers = [outer, inner].map(|tar| tar[..tar.len() - 1024].to_vec());
+    let path = strata.path("slow.tar");
+    std::fs::write(&path, headers.concat()).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let headers: usize = headers.iter().map(Vec::len).sum();
+    file.set_len(headers as u64 + SIZE + 2048).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn explore_shows_an_archive_while_it_is_read() {
+    if !have("explore_shows_an_archive_while_it_is_read", &["tmux"]) {
+        return;
+    }
+    let strata = Strata::new();
+    let archive = slow_archive(&strata);
+    let terminal = Terminal::open(strata, &["LC_ALL=C.UTF-8"]);
+    for key in ["q", "Escape", "C-c"] {
+        let start = Instant::now();
+        terminal.command(&format!("explore docker-archive:{archive}"));
+        let text = terminal.wait("progress", |text| text.contains("% "));
+        assert!(start.elapsed() < Duration::from_secs(2), "{text}");
+        assert!(
+            text.contains("0 of 1 read") && text.contains("Indexing layers"),
+            "{text}"
+        );
+        terminal.tmux(&["resize-window", "-x", "60", "-y", "12"]);
+        terminal.waits_for("quit");
+        terminal.press(key);
+        terminal.is_restored(0);
+        terminal.tmux(&["resize-window", "-x", "80", "-y", "24"]);
+    }
+    // Ended by a signal.
+    terminal.command(&format!("explore docker-archive:{archive}"));
+    terminal.waits_for("Indexing layers");
+    let pid = terminal.child().to_string();
+    let mut kill = Command::new("kill");
+    said(kill.args(["-s", "TERM", &pid])).success();
+    terminal.is_restored(143);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! What is told of the selected layer and of the selected entry.
 
 use crate::error::Result;
+use crate::image::ImageConfig;
 use crate::inspect::dockerfile::{Base, reconstruct};
 use crate::inspect::levels::{Levels, Shown, Tally};
-use crate::inspect::{Did, Image, Object};
+use crate::inspect::{Image, Object};
 use crate::stat::FileType;
 
 /// A row of the layers' panel.
@@ -20,32 +21,47 @@ pub struct LayerRow {
     pub tally: Option<Tally>,
 }
 
-/// The rows of an image's layers, and of its container.
-pub fn rows(image: &Image, count: usize) -> Vec<LayerRow> {
+/// The instruction that made each layer, as far as the configuration tells, bottom first.
+pub fn instructions(config: &ImageConfig) -> Vec<String> {
     let nothing = Base {
         name: String::new(),
         layers: 0,
         steps: 0,
         why: String::new(),
     };
-    let all = reconstruct(&image.config, Some(nothing));
+    let all = reconstruct(config, Some(nothing));
     let mut steps = all.steps.iter().filter(|(_, layer)| layer.is_some());
+    let mut history = config.history.iter().filter(|step| !step.empty_layer);
+    let layers = config.rootfs.diff_ids.iter();
+    layers
+        .map(|_| {
+            let step = history.next().and_then(|step| step.created_by.as_deref());
+            let known = steps.next().map(|(step, _)| step.instruction.as_str());
+            let said = known.filter(|text| !text.is_empty()).or(step);
+            let words: Vec<&str> = said.unwrap_or_default().split_whitespace().collect();
+            words.join(" ")
+        })
+        .collect()
+}
+
+/// What stands for an instruction.
+pub fn shown_instruction(known: Option<String>) -> String {
+    let known = known.filter(|text| !text.is_empty());
+    known.unwrap_or_else(|| "(no instruction is known)".to_owned())
+}
+
+/// The rows of an image's layers, and of its container.
+pub fn rows(image: &Image, count: usize) -> Vec<LayerRow> {
+    let mut known = instructions(&image.config).into_iter();
     let mut rows: Vec<LayerRow> = image
         .layers
         .iter()
         .map(|layer| {
-            let known = steps.next().map(|(step, _)| step.instruction.as_str());
-            let said = known.filter(|text| !text.is_empty());
-            let instruction = said.unwrap_or(layer.created_by());
-            let words: Vec<&str> = instruction.split_whitespace().collect();
             let info = &layer.info;
             let size = crate::cli::format::size;
             LayerRow {
                 title: layer.number.to_string(),
-                instruction: match words.is_empty() {
-                    true => "(no instruction is known)".to_owned(),
-                    false => words.join(" "),
-                },
+                instruction: shown_instruction(known.next()),
                 bytes: Some(info.content_size),
                 about: vec![
                     format!(
@@ -117,13 +133,5 @@ impl Details {
 
 /// What a level did to an entry, in words.
 pub fn did_words(shown: &Shown) -> String {
-    match shown.did {
-        None => String::new(),
-        Some(Did::Added) => "added".to_owned(),
-        Some(Did::Removed) => "removed".to_owned(),
-        Some(Did::Changed(differences)) if differences.any() => {
-            format!("changed {}", differences.names().join(", "))
-        }
-        Some(Did::Changed(_)) => "written again".to_owned(),
-    }
+    shown.did.map_or_else(String::new, |did| did.to_string())
 }

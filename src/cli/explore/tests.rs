@@ -8,11 +8,15 @@ use ratatui::layout::Size;
 use ratatui::style::Color;
 
 use super::model::{Model, Screen, Start};
+use super::opening::{News, Opening};
 use super::style::Look;
 use super::work::{Reply, Request, Subject};
 use super::{start, view};
+use crate::image::{DiffId, Digest};
 use crate::inspect::levels::sample::{LayerTar, Sample, eventful};
+use crate::inspect::source::Found;
 use crate::inspect::{Levels, Target};
+use crate::store::layers::LayerInfo;
 
 const PLAIN: Look = Look {
     colour: false,
@@ -509,4 +513,58 @@ fn an_image_without_layers_is_refused() {
         failure.to_string().contains("it has no layers"),
         "{failure}"
     );
+}
+
+/// The lines of what is shown while an archive is read.
+fn opening_lines(opening: &Opening, width: u16, height: u16) -> Vec<String> {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    let draw = |frame: &mut ratatui::Frame<'_>| view::opening(opening, PLAIN, frame.buffer_mut());
+    terminal.draw(draw).unwrap();
+    let buffer = terminal.backend().buffer().clone();
+    let rows = buffer.content().chunks(usize::from(width));
+    rows.map(|row| row.iter().map(|cell| cell.symbol()).collect())
+        .map(|row: String| row.trim_end().to_owned())
+        .collect()
+}
+
+#[test]
+fn an_archive_is_shown_while_it_is_read() {
+    let mut opening = Opening::new("docker-archive:a\x1b.tar");
+    let lines = opening_lines(&opening, 40, 6);
+    assert_eq!(lines[0], " docker-archive:a\\x1b.tar");
+    assert_eq!(lines[5], " Opening  q quit");
+    let ids = "\"sha256:0000000000000000000000000000000000000000000000000000000000000000\"";
+    let config = format!(
+        "{{\"architecture\": \"amd64\", \"os\": \"linux\", \"rootfs\": {{\"type\": \"layers\", \
+         \"diff_ids\": [{ids}, {ids}]}}, \"history\": [{{\"created_by\": \"RUN \\u001b one\"}}]}}"
+    );
+    let found = Found::Image {
+        config: serde_json::from_str(&config).unwrap(),
+        sizes: vec![Some(2000), None],
+    };
+    opening.news(News::Found(found));
+    opening.news(News::Begun("Indexing layers".to_owned(), Some(2000)));
+    opening.news(News::Done(500));
+    let lines = opening_lines(&opening, 50, 6);
+    assert!(lines[1].contains("0 of 2 read"), "{lines:?}");
+    assert_eq!(lines[2], "  1     2kB RUN \\x1b one");
+    assert_eq!(lines[3], "  2       - (no instruction is known)");
+    assert_eq!(lines[5], " Indexing layers: 500B of 2kB, 25%  q quit");
+    let info = LayerInfo {
+        diff_id: DiffId(Digest::of(b"")),
+        digest: Digest::of(b""),
+        media_type: String::new(),
+        size: 2000,
+        uncompressed_size: 2000,
+        entries: 1,
+        content_size: 7,
+    };
+    opening.news(News::Found(Found::Layer(Box::new(info))));
+    opening.news(News::Ended);
+    let lines = opening_lines(&opening, 50, 6);
+    assert!(lines[1].contains("1 of 2 read"), "{lines:?}");
+    assert_eq!(lines[2], "  1      7B RUN \\x1b one");
+    for (width, height) in [(1, 1), (20, 4), (21, 4), (200, 3)] {
+        opening_lines(&opening, width, height);
+    }
 }

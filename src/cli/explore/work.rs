@@ -209,7 +209,8 @@ fn work(
     }
 }
 
-struct OnPanic<F: Fn()>(F);
+/// Calls a function when its thread ends by a panic.
+pub struct OnPanic<F: Fn()>(pub F);
 
 impl<F: Fn()> Drop for OnPanic<F> {
     fn drop(&mut self) {

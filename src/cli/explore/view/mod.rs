@@ -2,6 +2,7 @@
 
 mod details;
 mod layers;
+mod opening;
 mod overlay;
 mod tree;
 
@@ -15,6 +16,8 @@ use super::model::{Model, Screen};
 use super::style::Look;
 use super::text::{fit, shown, width};
 use crate::cli::format::size;
+
+pub use opening::draw as opening;
 
 /// Draws everything.
 pub fn draw(model: &Model, look: Look, buffer: &mut Buffer) {
