@@ -1,7 +1,7 @@
 //! `strata grep`
 
 use std::ffi::OsString;
-use std::io::{BufWriter, StdoutLock, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::ExitCode;
 
@@ -10,19 +10,19 @@ use serde_json::json;
 use super::bytes::{Contents, shown};
 use super::format::{Format, Listing};
 use super::look::open;
+use super::progress::{Bars, Output};
 use super::{Context, complain};
 use crate::error::Failure;
-use crate::inspect::fate::Fate;
 use crate::inspect::grep::pattern::{Options, Syntax, compile};
 use crate::inspect::grep::search::{Binary, Hit, Want};
-use crate::inspect::grep::{Finder, Place, Query, all_layers, visible};
+use crate::inspect::grep::{Finder, Owner, Place, Query, State, all_layers, visible};
 
 /// Search the contents of files in an image, container or archive.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Patterns are grep(1)'s basic ones, without back-references. Lines longer than \
     1 MiB are shown in pieces. With --all-layers, files are found that a later layer removed: each line \
-    says the layer, and what became of the file.\n\nExit status: 0 found, 1 not found, 2 it failed.\n\n\
+    says the layer (or that it is the container's), and what became of the file.\n\nExit status: 0 found, 1 not found, 2 it failed.\n\n\
     Examples:\n  strata grep -n root nginx:/etc\n  strata grep --all-layers -F 'BEGIN PRIVATE KEY' app"
 )]
 pub struct Args {
@@ -96,8 +96,9 @@ impl Args {
         let query = self.query()?;
         let format = Format::of(self.format.as_deref())?;
         let (target, image) = open(context, &self.image)?;
+        let bars = Bars::new();
         let mut printer = Printer {
-            out: BufWriter::new(std::io::stdout().lock()),
+            out: Output::new(&bars),
             contents: Contents::new(),
             format,
             want: query.want,
@@ -106,10 +107,10 @@ impl Args {
             failed: false,
         };
         match self.all_layers {
-            true => all_layers(&image, target.path(), &query, &mut printer)?,
-            false => visible(&image, target.path(), &query, &mut printer)?,
+            true => all_layers(&image, target.path(), &query, &bars, &mut printer),
+            false => visible(&image, target.path(), &query, &bars, &mut printer),
         }
-        printer.out.flush()?;
+        .and(Ok(printer.out.flush()?))?;
         Ok(match (printer.failed, printer.found) {
             (true, _) => ExitCode::from(2),
             (_, true) => ExitCode::SUCCESS,
@@ -158,7 +159,7 @@ const LISTING: Listing<'static> = Listing {
 
 /// Prints what is found.
 struct Printer<'o> {
-    out: BufWriter<StdoutLock<'o>>,
+    out: Output<'o>,
     contents: Contents,
     format: Format,
     want: Want,
@@ -167,20 +168,28 @@ struct Printer<'o> {
     failed: bool,
 }
 
+/// Who has a file, in words.
+fn owner(owner: Owner) -> String {
+    match owner {
+        Owner::Layer(number) => format!("layer {number}"),
+        Owner::Container => "container".into(),
+    }
+}
+
 /// What became of a file, in words.
-fn state(fate: Fate) -> String {
-    match fate {
-        Fate::Visible => "visible".into(),
-        Fate::Replaced { by } => format!("replaced by layer {by}"),
-        Fate::Removed { by } => format!("removed by layer {by}"),
+fn state(state: State) -> String {
+    match state {
+        State::Visible => "visible".into(),
+        State::Replaced(by) => format!("replaced by {}", owner(by)),
+        State::Removed(by) => format!("removed by {}", owner(by)),
     }
 }
 
 /// The name that comes before what is found.
 fn label(place: &Place) -> String {
     let path = shown(&place.path);
-    match place.layer {
-        Some((layer, fate)) => format!("layer {layer} ({}):{path}", state(fate)),
+    match place.of {
+        Some((of, became)) => format!("{} ({}):{path}", owner(of), state(became)),
         None => path,
     }
 }
@@ -189,9 +198,13 @@ impl Printer<'_> {
     fn row(&mut self, place: &Place, more: serde_json::Value) -> Result<(), Failure> {
         let mut row = json!({ "Path": shown(&place.path) });
         if let Some(row) = row.as_object_mut() {
-            if let Some((layer, fate)) = place.layer {
-                row.insert("Layer".into(), layer.into());
-                row.insert("State".into(), state(fate).into());
+            if let Some((of, became)) = place.of {
+                let layer = match of {
+                    Owner::Layer(number) => number.into(),
+                    Owner::Container => "container".into(),
+                };
+                row.insert("Layer".into(), layer);
+                row.insert("State".into(), state(became).into());
             }
             if let serde_json::Value::Object(more) = more {
                 row.extend(more);
@@ -223,7 +236,7 @@ impl Finder for Printer<'_> {
                 self.row(place, json!({ "Line": number, "Text": text }))?;
             }
         }
-        Ok(())
+        Ok(self.out.pace()?)
     }
 
     fn file(&mut self, place: &Place, count: u64) -> Result<(), Failure> {
@@ -236,11 +249,11 @@ impl Finder for Printer<'_> {
             Want::Count => self.row(place, json!({ "Count": count }))?,
             _ => {}
         }
-        Ok(())
+        Ok(self.out.pace()?)
     }
 
     fn trouble(&mut self, _place: &Place, failure: Failure) {
-        complain(&failure);
+        self.out.beside(|| complain(&failure));
         self.failed = true;
     }
 }

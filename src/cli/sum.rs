@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::format::{Format, show};
 use super::look::{NAMES_HELP, bytes_into, open};
-use super::{Context, complain, print};
+use super::{Context, complain, print, progress};
 use crate::error::Failure;
 use crate::inspect::path::Last;
 use crate::inspect::sum::{Summed, sums};
@@ -55,7 +55,8 @@ impl Args {
             let why = format!("{path}: it is no regular file and no directory");
             return Err(about(Failure::invalid(why)));
         }
-        sums(&tree, target.path(), found.object).map_err(about)
+        let bars = progress::bars(false);
+        sums(&tree, target.path(), found.object, bars.as_ref()).map_err(about)
     }
 }
 

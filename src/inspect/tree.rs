@@ -147,6 +147,17 @@ impl Tree {
         }
     }
 
+    /// Whether an object is a container's own with its contents.
+    ///
+    /// # Errors
+    /// As [`Tree::root`].
+    pub fn has_own_data(&self, object: &Object) -> Result<bool> {
+        match &self.0 {
+            Inner::Indexed(_) => Ok(false),
+            Inner::Union(union) => Ok(union.get(NodeId(object.id()))?.has_upper_data()),
+        }
+    }
+
     /// Where an object of an index comes from: the layer, 1 for the bottom one of those that the
     /// index describes, and the place of its bytes there, to read many files in the order in which
     /// they are stored. Of a directory that several layers have, the lowest. `None` in a container.

@@ -175,3 +175,47 @@ fn directories_are_told_by_their_paths() {
         0
     );
 }
+
+#[test]
+fn secrets_of_a_container_are_found_too() {
+    if !can_mount("privileged::provenance") {
+        return;
+    }
+    let one = Tar::new().file("removed", b"secret 1\n");
+    let one = one
+        .file("replaced", b"secret 2\n")
+        .file("mode", b"secret 3\n");
+    let one = one.file("kept", b"secret 4\n").end();
+    let strata = Strata::new();
+    let archive = strata.path("image.tar");
+    fs::write(&archive, Docker::new("one:1", &[&one]).pack()).unwrap();
+    strata.load(&archive);
+    let mount = strata.mount(&["--name", "box"], "one:1");
+    fs::remove_file(mount.path("removed")).unwrap();
+    fs::write(mount.path("replaced"), "secret 5\n").unwrap();
+    let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+    fs::set_permissions(mount.path("mode"), owner_only).unwrap();
+    fs::create_dir(mount.path("d")).unwrap();
+    fs::write(mount.path("d/new"), "secret 6\n").unwrap();
+    let mut found: Vec<String> = strata
+        .ok(&["grep", "--all-layers", "secret", "box"])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "container (visible):/d/new:secret 6",
+            "container (visible):/replaced:secret 5",
+            "layer 1 (removed by container):/removed:secret 1",
+            "layer 1 (replaced by container):/replaced:secret 2",
+            "layer 1 (visible):/kept:secret 4",
+            "layer 1 (visible):/mode:secret 3",
+        ]
+    );
+    let json = strata.ok(&["grep", "--all-layers", "--format", "json", "6", "box:/d"]);
+    assert!(json.contains("\"Layer\":\"container\""), "{json}");
+    let image = strata.ok(&["grep", "--all-layers", "-l", "secret", "one:1"]);
+    assert_eq!(image.lines().count(), 4, "{image}");
+}

@@ -250,6 +250,33 @@ fn explore_shows_an_archive_while_it_is_read() {
 }
 
 #[test]
+fn reading_contents_shows_progress_beside_what_is_found() {
+    let test = "reading_contents_shows_progress_beside_what_is_found";
+    if !have(test, &["tmux"]) {
+        return;
+    }
+    let strata = Strata::new();
+    // Big enough to be seen: what is found comes first in it.
+    let big = [b"needle\n".to_vec(), vec![b'x'; 400 << 20]].concat();
+    let path = strata.path("image.tar");
+    let docker = Docker::new("big:1", &[&Tar::new().file("big", &big).end()]);
+    std::fs::write(&path, docker.pack()).unwrap();
+    strata.load(&path);
+    let terminal = Terminal::open(strata, &["LC_ALL=C.UTF-8"]);
+    for (command, bar, line) in [
+        ("grep needle big:1", "Searching", "/big:needle"),
+        ("sum big:1", "Hashing", "  /big"),
+    ] {
+        terminal.command(command);
+        terminal.waits_for(bar);
+        let text = terminal.waits_for("status=0");
+        assert!(text.contains(line) && !text.contains(bar), "{text}");
+        terminal.types("clear");
+        terminal.press("Enter");
+    }
+}
+
+#[test]
 fn explore_says_what_it_needs() {
     let strata = Strata::new();
     let archive = archive(&strata);
