@@ -13,7 +13,7 @@ use super::look::{
 use crate::error::Failure;
 use crate::inspect::find::{Action, Find};
 use crate::inspect::path::Last;
-use crate::inspect::{Entry, Tree, Visit};
+use crate::inspect::{Entry, Owners, Tree, Visit};
 
 /// Find files of an image, as find(1) does.
 #[derive(Debug, clap::Args)]
@@ -65,6 +65,7 @@ impl Args {
         };
         let mut out = Lines {
             tree: &tree,
+            owners: Owners::of(&image, &tree),
             format,
             names: Names::of_stdout(),
             out: BufWriter::new(std::io::stdout().lock()),
@@ -89,6 +90,7 @@ impl Args {
 
 struct Lines<'t> {
     tree: &'t Tree,
+    owners: Owners,
     format: Format,
     names: Names,
     out: BufWriter<std::io::StdoutLock<'static>>,
@@ -97,7 +99,7 @@ struct Lines<'t> {
 impl Lines<'_> {
     fn take(&mut self, action: Action, visit: &Visit<'_>) -> Result<(), Failure> {
         if !matches!(self.format, Format::Table) {
-            let row = row(self.tree, visit.path, &visit.entry)?;
+            let row = row(self.tree, &self.owners, visit.path, &visit.entry)?;
             let text = show(&self.format, &[("PATH", "Path")], &[row])?;
             return Ok(self.out.write_all(text.as_bytes())?);
         }
@@ -130,8 +132,8 @@ impl Lines<'_> {
                 stat.ino,
                 stat.blocks.div_ceil(2),
                 stat.nlink,
-                owner(stat.uid, false),
-                owner(stat.gid, false),
+                owner(self.owners.user(stat.uid), stat.uid),
+                owner(self.owners.group(stat.gid), stat.gid),
                 short_time(stat.mtime),
             )?;
         } else {

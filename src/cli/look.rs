@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::{Context, progress};
 use crate::error::Failure;
 use crate::inspect::find::type_letter;
-use crate::inspect::{Entry, Image, Object, Target, Tree};
+use crate::inspect::{Entry, Image, Object, Owners, Target, Tree};
 use crate::stat::{FileType, Stat, Timespec};
 
 /// What the help of each of these commands says of its arguments.
@@ -154,12 +154,15 @@ pub fn mode_letters(entry: &Entry) -> String {
     letters
 }
 
-/// The number of a user or group. Their names are in the image's files, which are not read for
-/// this; 0 is root everywhere.
-pub fn owner(id: u32, numeric: bool) -> String {
-    match (id, numeric) {
-        (0, false) => "root".to_owned(),
-        _ => id.to_string(),
+/// A user's or group's name, where there is one, else its number. The name is from the image, and
+/// is shown as the names of files are.
+pub fn owner(name: Option<&[u8]>, id: u32) -> String {
+    match name {
+        Some(name) => match String::from_utf8(Names::of_stdout().show(name)) {
+            Ok(shown) => shown,
+            Err(_) => String::from_utf8_lossy(&quoted(name)).into_owned(),
+        },
+        None => id.to_string(),
     }
 }
 
@@ -230,7 +233,7 @@ pub fn bytes_into(row: &mut Map<String, Value>, member: &str, bytes: &[u8]) {
 }
 
 /// An object as JSON.
-pub fn row(tree: &Tree, path: &[u8], entry: &Entry) -> Result<Value, Failure> {
+pub fn row(tree: &Tree, owners: &Owners, path: &[u8], entry: &Entry) -> Result<Value, Failure> {
     let mut row = Map::new();
     bytes_into(&mut row, "Path", path);
     let kind = match entry {
@@ -255,6 +258,14 @@ pub fn row(tree: &Tree, path: &[u8], entry: &Entry) -> Result<Value, Failure> {
     });
     if let Value::Object(facts) = facts {
         row.extend(facts);
+    }
+    for (member, name) in [
+        ("User", owners.user(stat.uid)),
+        ("Group", owners.group(stat.gid)),
+    ] {
+        if let Some(name) = name {
+            bytes_into(&mut row, member, name);
+        }
     }
     if let Some((major, minor)) = device(stat) {
         row.insert("Device".into(), json!([major, minor]));

@@ -12,14 +12,14 @@ use super::look::{
 use super::{Context, complain};
 use crate::error::{Failure, FailureKind};
 use crate::inspect::path::Last;
-use crate::inspect::{Entry, Image, Object, Tree};
+use crate::inspect::{Entry, Image, Object, Owners, Tree};
 use crate::stat::FileType;
 
 /// List files of images, as ls(1) does.
 #[derive(Debug, clap::Args)]
 #[command(disable_help_flag = true, after_help = format!(
-    "{NAMES_HELP}\n\nOwners are numbers: their names are in the image's files, which are not read for \
-     this.\nTimes are in UTC. In a layer, w is a whiteout and h a hard link to a file of a layer \
+    "{NAMES_HELP}\n\nOwners' names are those of the image's own /etc/passwd and /etc/group; -n doesn't \
+     read them.\nTimes are in UTC. In a layer, w is a whiteout and h a hard link to a file of a layer \
      below.\n\nExamples:\n  strata ls -l nginx:/etc\n  strata ls -lR nginx@2"
 ))]
 pub struct Args {
@@ -100,6 +100,7 @@ struct Start {
     /// What is listed stays in the store meanwhile.
     _image: Image,
     tree: Tree,
+    owners: Owners,
     path: Vec<u8>,
     object: Object,
     /// What stands before paths, where there are several arguments.
@@ -141,7 +142,7 @@ impl Args {
                 path: start.path.clone(),
                 entry: Entry::Object(start.object),
             };
-            out.items(&start.tree, vec![item], false)?;
+            out.items(start, vec![item], false)?;
         }
         for start in &dirs {
             out.directories(start, several || self.recursive)?;
@@ -167,6 +168,7 @@ impl Args {
             _ => format!("{}:", image.name).into_bytes(),
         };
         Ok(Start {
+            owners: Owners::of(&image, &tree),
             tree,
             path: target.path().to_vec(),
             object,
@@ -226,7 +228,7 @@ impl Output<'_> {
                     .filter_map(|item| Some((item.path.clone(), item.entry.object()?)));
                 left.extend(below.filter(|(_, object)| object.is_dir()));
             }
-            self.items(&start.tree, items, true)?;
+            self.items(start, items, true)?;
         }
         Ok(())
     }
@@ -265,16 +267,16 @@ impl Output<'_> {
         Ok(items)
     }
 
-    fn items(&mut self, tree: &Tree, items: Vec<Item>, total: bool) -> Result<(), Failure> {
+    fn items(&mut self, start: &Start, items: Vec<Item>, total: bool) -> Result<(), Failure> {
         self.begun = true;
         match &self.format {
-            Format::Table if self.args.long => return self.long(tree, &items, total),
+            Format::Table if self.args.long => return self.long(start, &items, total),
             Format::Table if self.terminal && !self.args.one => return self.columns(&items),
             Format::Table => {}
             format => {
                 let mut rows = Vec::with_capacity(items.len());
                 for item in &items {
-                    rows.push(row(tree, &item.path, &item.entry)?);
+                    rows.push(row(&start.tree, &start.owners, &item.path, &item.entry)?);
                 }
                 let text = super::format::show(format, &[("PATH", "Path")], &rows)?;
                 return Ok(self.out.write_all(text.as_bytes())?);
@@ -303,7 +305,7 @@ impl Output<'_> {
         }
     }
 
-    fn long(&mut self, tree: &Tree, items: &[Item], total: bool) -> Result<(), Failure> {
+    fn long(&mut self, start: &Start, items: &[Item], total: bool) -> Result<(), Failure> {
         if total {
             let blocks: u64 = items
                 .iter()
@@ -316,9 +318,11 @@ impl Output<'_> {
             };
             writeln!(self.out, "total {total}")?;
         }
-        let cells: Vec<[String; 5]> = items.iter().map(|item| self.cells(item)).collect();
+        let cells = items.iter().map(|item| self.cells(&start.owners, item));
+        let cells: Vec<[String; 5]> = cells.collect();
         let width = |at: usize| {
-            let lengths = cells.iter().filter_map(|c| c.get(at)).map(String::len);
+            let cells = cells.iter().filter_map(|c| c.get(at));
+            let lengths = cells.map(|text| text.chars().count());
             lengths.max().unwrap_or(0)
         };
         let (links, user, group, size) = (width(0), width(1), width(2), width(3));
@@ -333,7 +337,7 @@ impl Output<'_> {
             write!(self.out, "{d:>size$} {when} ")?;
             self.out.write_all(&self.names.show(&item.name))?;
             let target = match item.entry.object() {
-                Some(object) => link_target(tree, &object)?.map(|t| (object.stat.kind, t)),
+                Some(object) => link_target(&start.tree, &object)?.map(|t| (object.stat.kind, t)),
                 None => None,
             };
             if let Some((kind, target)) = target {
@@ -350,12 +354,15 @@ impl Output<'_> {
     }
 
     /// Links, owner, group, size or device, and time.
-    fn cells(&self, item: &Item) -> [String; 5] {
+    fn cells(&self, owners: &Owners, item: &Item) -> [String; 5] {
         let Entry::Object(object) = &item.entry else {
             return ["0", "-", "-", "-", "-"].map(str::to_owned);
         };
         let stat = &object.stat;
-        let numeric = self.args.numeric;
+        let (user, group) = match self.args.numeric {
+            true => (None, None),
+            false => (owners.user(stat.uid), owners.group(stat.gid)),
+        };
         let size = match device(stat) {
             Some((major, minor)) => format!("{major}, {minor:>3}"),
             None => self.size(stat.size),
@@ -366,8 +373,8 @@ impl Output<'_> {
         };
         [
             stat.nlink.to_string(),
-            owner(stat.uid, numeric),
-            owner(stat.gid, numeric),
+            owner(user, stat.uid),
+            owner(group, stat.gid),
             size,
             when,
         ]

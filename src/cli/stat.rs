@@ -14,7 +14,7 @@ use super::look::{
 use super::{Context, complain};
 use crate::error::Failure;
 use crate::inspect::path::Last;
-use crate::inspect::{Entry, Image, Object, Tree};
+use crate::inspect::{Entry, Image, Object, Owners, Tree};
 use crate::stat::FileType;
 
 /// Show all that is known of files of images, as stat(1) does.
@@ -40,11 +40,14 @@ pub struct Args {
 
 /// So many names of a file are shown.
 const NAMES_SHOWN: usize = 10;
+/// What stat(1) says of a user or group without a name.
+const UNKNOWN: &[u8] = b"UNKNOWN";
 
 /// A file that was found.
 struct Found<'a> {
     image: &'a Image,
     tree: &'a Tree,
+    owners: Owners,
     path: &'a [u8],
     object: Object,
 }
@@ -90,6 +93,7 @@ impl Args {
         let found = Found {
             image: &image,
             tree: &tree,
+            owners: Owners::of(&image, &tree),
             path: target.path(),
             object: found.object,
         };
@@ -106,7 +110,8 @@ impl Args {
 
 impl Found<'_> {
     fn row(&self) -> Result<Value, Failure> {
-        let mut row = row(self.tree, self.path, &Entry::Object(self.object))?;
+        let entry = Entry::Object(self.object);
+        let mut row = row(self.tree, &self.owners, self.path, &entry)?;
         let xattrs = self.tree.xattrs(&self.object)?;
         if let Value::Object(row) = &mut row {
             let stat = &self.object.stat;
@@ -155,8 +160,18 @@ impl Found<'_> {
         let mode = mode_letters(&Entry::Object(self.object));
         write!(
             out,
-            "\nAccess: ({:04o}/{mode})  Uid: {}   Gid: {}\n",
-            stat.perm, stat.uid, stat.gid
+            "\nAccess: ({:04o}/{mode})  Uid: ({:5}/{:>8})   Gid: ({:5}/{:>8})\n",
+            stat.perm,
+            stat.uid,
+            owner(
+                Some(self.owners.user(stat.uid).unwrap_or(UNKNOWN)),
+                stat.uid
+            ),
+            stat.gid,
+            owner(
+                Some(self.owners.group(stat.gid).unwrap_or(UNKNOWN)),
+                stat.gid
+            ),
         )?;
         for (what, at) in [
             ("Access", stat.atime),
@@ -223,9 +238,15 @@ impl Found<'_> {
             }
             'F' => kind_name(stat.kind).to_owned(),
             'g' => stat.gid.to_string(),
-            'G' => owner(stat.gid, false),
+            'G' => owner(
+                Some(self.owners.group(stat.gid).unwrap_or(UNKNOWN)),
+                stat.gid,
+            ),
             'u' => stat.uid.to_string(),
-            'U' => owner(stat.uid, false),
+            'U' => owner(
+                Some(self.owners.user(stat.uid).unwrap_or(UNKNOWN)),
+                stat.uid,
+            ),
             'h' => stat.nlink.to_string(),
             'i' => stat.ino.to_string(),
             'n' => {

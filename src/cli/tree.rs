@@ -9,7 +9,7 @@ use super::look::{NAMES_HELP, Names, link_target, open, row};
 use super::{Context, print};
 use crate::error::Failure;
 use crate::inspect::path::Last;
-use crate::inspect::{Child, Descend, Entry, Object, Tree, Visit};
+use crate::inspect::{Child, Descend, Entry, Object, Owners, Tree, Visit};
 
 /// Show a tree of files, as tree(1) does.
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,8 @@ impl Args {
         let found = found.map_err(|e| e.context(image.name.escape_debug()))?;
         let format = Format::of(self.format.as_deref())?;
         if !matches!(format, Format::Table) {
-            return self.rows(&tree, target.path(), found.object, &format);
+            let owners = Owners::of(&image, &tree);
+            return self.rows((&tree, &owners), target.path(), found.object, &format);
         }
         let names = Names::of_stdout();
         let mut out = BufWriter::new(std::io::stdout().lock());
@@ -136,7 +137,7 @@ impl Args {
 
     fn rows(
         &self,
-        tree: &Tree,
+        (tree, owners): (&Tree, &Owners),
         path: &[u8],
         start: Object,
         format: &Format,
@@ -145,7 +146,7 @@ impl Args {
             if visit.depth > 0 && !self.shows(visit.name(), &visit.entry) {
                 return Ok(Descend::Over);
             }
-            let row = row(tree, visit.path, &visit.entry)?;
+            let row = row(tree, owners, visit.path, &visit.entry)?;
             print(&super::format::show(format, &[("PATH", "Path")], &[row])?)?;
             Ok(match self.goes_to(visit.depth) {
                 true => Descend::Into,

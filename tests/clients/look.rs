@@ -1,6 +1,6 @@
 //! Looking into an image shows what GNU's tools show of the tree that umoci makes of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::build::{Docker, Tar, record};
@@ -140,7 +140,7 @@ fn prerequisites(test: &str) -> bool {
     have(test, &["skopeo", "umoci", "find", "sha256sum"])
 }
 
-fn compare_sample(sample: &samples::Sample) {
+fn compare_sample(sample: &samples::Sample) -> (Strata, PathBuf) {
     let of = Strata::new();
     let layout = of.path("layout");
     let from = format!("docker-archive:{}", sample.archive.display());
@@ -150,6 +150,7 @@ fn compare_sample(sample: &samples::Sample) {
     assert_agree(&of, &format!("oci:{}:sample", layout.display()), &rootfs);
     of.load(&sample.archive);
     assert_agree(&of, sample.name, &rootfs);
+    (of, rootfs)
 }
 
 #[test]
@@ -168,7 +169,21 @@ fn big_image_agrees_with_gnu_tools() {
     if prerequisites(TEST)
         && let Some(sample) = samples::big(TEST)
     {
-        compare_sample(&sample);
+        let (of, rootfs) = compare_sample(&sample);
+        // Owners have the names that they have in the image itself.
+        for dir in ["/etc", "/var", "/var/log"] {
+            let ours = strata(
+                &of,
+                &[
+                    "ls",
+                    "-lA",
+                    "--full-time",
+                    &format!("{}:{dir}", sample.name),
+                ],
+            );
+            let theirs = gnu(&rootfs, &format!("chroot . ls -lA --full-time {dir}"));
+            assert_lines("ls", &listed(&ours), &listed(&theirs));
+        }
     }
 }
 

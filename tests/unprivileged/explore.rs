@@ -277,6 +277,29 @@ fn reading_contents_shows_progress_beside_what_is_found() {
 }
 
 #[test]
+fn names_of_users_do_not_act_on_the_terminal() {
+    let test = "names_of_users_do_not_act_on_the_terminal";
+    if !have(test, &["tmux"]) {
+        return;
+    }
+    let strata = Strata::new();
+    let layer = Tar::new().file("etc/passwd", b"\x1b[2J\x1b]0;x\x07:x:0:0::/:\n");
+    let path = strata.path("image.tar");
+    std::fs::write(&path, Docker::new("bad:1", &[&layer.end()]).pack()).unwrap();
+    strata.load(&path);
+    let terminal = Terminal::open(strata, &["LC_ALL=C.UTF-8"]);
+    for command in [
+        "ls -l bad:1:/etc",
+        "find bad:1 -ls",
+        "stat bad:1:/etc/passwd",
+    ] {
+        terminal.command(command);
+        let text = terminal.waits_for("status=0");
+        assert!(text.contains(r"$'\033''[2J'$'\033'']0;x'$'\007'"), "{text}");
+    }
+}
+
+#[test]
 fn explore_says_what_it_needs() {
     let strata = Strata::new();
     let archive = archive(&strata);

@@ -465,3 +465,77 @@ fn wrong_expressions_are_refused_in_a_line() {
     let (status, said) = place.fails(&["find", &name, "-user", "nobody"]);
     assert!(status == 1 && said.contains("/etc/passwd"), "{said}");
 }
+
+#[test]
+fn owners_have_the_names_of_the_image() {
+    let owned = |tar: Tar, name: &str, uid: &[u8; 7], gid: &[u8; 7]| {
+        tar.with(name.as_bytes(), b'0', b"x", |block| {
+            block[108..115].copy_from_slice(uid);
+            block[116..123].copy_from_slice(gid);
+        })
+    };
+    let passwd = b"# users\nroot:x:0:0::/:/bin/sh\nwww:x:33:33::/:\nagain:x:33:33::/:\n\
+        +nis::34:\n\xff\x1b[31m:x:35:35::/:\nlate:x:36:x::/:\n";
+    let one = Tar::new()
+        .dir("etc/")
+        .file("etc/passwd", passwd)
+        .file("etc/group", b"root:x:0:\nwww-data:x:33:www\n");
+    let one = owned(one, "www", b"0000041", b"0000041");
+    let one = owned(one, "nobody", b"0000042", b"0000042");
+    let one = owned(one, "odd", b"0000043", b"0000043").end();
+    let two = owned(Tar::new(), "late", b"0000044", b"0000000").end();
+    let other = owned(Tar::new(), "f", b"0000041", b"0000000").end();
+    let place = Place::new();
+    let archive = place.path("owners.tar");
+    let mut docker = Docker::new("app:1", &[&one, &two]);
+    docker.add(&["bare:1"], &[&other]);
+    std::fs::write(&archive, docker.pack()).unwrap();
+    let app = format!("docker-archive:{}:app:1", archive.display());
+    let bare = format!("docker-archive:{}:bare:1", archive.display());
+    let owners = |words: &[&str]| -> Vec<String> {
+        let text = place.ok(words);
+        let rows = text.lines().filter(|line| line.starts_with('-'));
+        rows.map(|row| {
+            let fields: Vec<_> = row.split_whitespace().collect();
+            format!("{} {} {}", fields.last().unwrap(), fields[2], fields[3])
+        })
+        .collect()
+    };
+    let odd = "odd $'\\377\\033''[31m' 35";
+    let all = ["late late root", "nobody 34 34", odd, "www www www-data"];
+    assert_eq!(owners(&["ls", "-l", &app]), all);
+    let numbers = ["late 36 0", "nobody 34 34", "odd 35 35", "www 33 33"];
+    assert_eq!(owners(&["ls", "-n", &app]), numbers);
+    // A layer alone has the names of the image up to it; without the files, root is 0.
+    assert_eq!(
+        owners(&["ls", "-l", &format!("{app}@2")]),
+        ["late late root"]
+    );
+    assert_eq!(owners(&["ls", "-l", &bare]), ["f 33 root"]);
+    let full = place.ok(&["stat", &format!("{app}:/www")]);
+    assert!(
+        full.contains("Uid: (   33/     www)   Gid: (   33/www-data)"),
+        "{full}"
+    );
+    let letters = ["stat", "-c", "%u %U %g %G"];
+    let stat = |path: &str| place.ok(&[&letters[..], &[&format!("{app}:{path}")]].concat());
+    assert_eq!(stat("/www"), "33 www 33 www-data\n");
+    assert_eq!(stat("/nobody"), "34 UNKNOWN 34 UNKNOWN\n");
+    let listed = place.ok(&["find", &app, "-user", "www", "-group", "www-data", "-ls"]);
+    assert!(listed.contains(" www      www-data "), "{listed}");
+    for command in ["ls", "tree", "find", "stat"] {
+        let name = match command {
+            "find" => app.clone(),
+            "stat" => format!("{app}:/www"),
+            _ => format!("{app}:/"),
+        };
+        let rows = place.ok(&[command, "--format", "json", &name]);
+        let row = rows.lines().find(|row| row.contains("\"/www\"")).unwrap();
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        assert_eq!((&row["UID"], &row["User"]), (&33.into(), &"www".into()));
+        assert_eq!(
+            (&row["GID"], &row["Group"]),
+            (&33.into(), &"www-data".into())
+        );
+    }
+}
