@@ -18,8 +18,9 @@ use crate::inspect::{Entry, Owners, Tree, Visit};
 /// Find files of an image, as find(1) does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!(
-    "Tests: -name -iname -path -ipath -lname -type -size -newer PATH -user -uid -group -gid -perm\n  \
-     -links -inum -empty -true -false, -xattr PATTERN (it has such an extended attribute),\n  \
+    "Tests: -name -iname -path -ipath -regex -iregex (-regextype emacs, posix-basic or \
+     posix-extended)\n  -lname -type -size -mtime -mmin -newer PATH -user -uid -nouser -group -gid \
+     -nogroup -perm\n  -links -inum -empty -true -false, -xattr PATTERN (it has such an extended attribute),\n  \
      -layer N (its content comes from layer N)\nActions: -print -print0 -ls -prune\n\
      Limits: -maxdepth -mindepth\nBetween them: ! -not -a -and -o -or ( )\n\n\
      A user's or group's name, other than root, is looked up in the image's own /etc/passwd or \

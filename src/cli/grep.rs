@@ -128,6 +128,7 @@ impl Args {
             syntax,
             ignore_case: self.ignore_case,
             words: self.word_regexp,
+            whole: false,
         };
         let globs = |all: &[OsString]| all.iter().map(|g| g.clone().into_vec()).collect();
         Ok(Query {

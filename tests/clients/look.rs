@@ -100,6 +100,16 @@ fn assert_agree(of: &Strata, image: &str, rootfs: &Path) {
         "-maxdepth 2 -mindepth 1 ( -type d -o -type l )",
         "-type d -links 2",
         "-newer /etc",
+        "-mtime +100",
+        "-mtime -3",
+        "-mtime 1",
+        "-mmin +100 -type f",
+        "-regex '.*/lib[a-z]+\\.so\\.[0-9]'",
+        "-regex '.*/\\(bin\\|etc\\)/[^/]*'",
+        "-iregex '.*/READ.?ME.*'",
+        "-regextype posix-extended -regex '.*/(bin|etc)/[a-z]{2,4}'",
+        "-regextype posix-basic -regex '.*/[a-z]\\{2,4\\}'",
+        "-regex 'etc'",
     ] {
         let words: Vec<&str> = expression
             .split_whitespace()

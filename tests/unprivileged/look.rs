@@ -523,6 +523,7 @@ fn owners_have_the_names_of_the_image() {
     assert_eq!(stat("/nobody"), "34 UNKNOWN 34 UNKNOWN\n");
     let listed = place.ok(&["find", &app, "-user", "www", "-group", "www-data", "-ls"]);
     assert!(listed.contains(" www      www-data "), "{listed}");
+    assert_eq!(place.ok(&["find", &app, "-nouser"]), "/nobody\n");
     for command in ["ls", "tree", "find", "stat"] {
         let name = match command {
             "find" => app.clone(),
@@ -536,6 +537,56 @@ fn owners_have_the_names_of_the_image() {
         assert_eq!(
             (&row["GID"], &row["Group"]),
             (&33.into(), &"www-data".into())
+        );
+    }
+}
+
+#[test]
+fn find_knows_ages_and_regular_expressions() {
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let aged = |tar: Tar, name: &str, age: u64| {
+        tar.with(name.as_bytes(), b'0', b"x", |block| {
+            block[136..148].copy_from_slice(format!("{:011o}\0", now - age).as_bytes());
+        })
+    };
+    const HOUR: u64 = 3600;
+    let tar = aged(Tar::new(), "fresh", 90);
+    let tar = aged(tar, "day", 30 * HOUR);
+    let tar = aged(tar, "days", 80 * HOUR);
+    let tar = aged(tar, "coming.txt", 0);
+    let place = Place::new();
+    let archive = place.path("ages.tar");
+    std::fs::write(&archive, tar.end()).unwrap();
+    let name = format!("tar:{}", archive.display());
+    let find = |words: &[&str]| {
+        let found = place.ok(&[&["find", &name, "-type", "f"], words].concat());
+        found.replace('\n', " ").trim_end().to_owned()
+    };
+    assert_eq!(find(&["-mtime", "0"]), "/coming.txt /fresh");
+    assert_eq!(find(&["-mtime", "1"]), "/day");
+    assert_eq!(find(&["-mtime", "+0"]), "/day /days");
+    assert_eq!(find(&["-mtime", "+2"]), "/days");
+    assert_eq!(find(&["-mtime", "-3"]), "/coming.txt /day /fresh");
+    assert_eq!(find(&["-mmin", "2"]), "/fresh");
+    assert_eq!(find(&["-mmin", "-60"]), "/coming.txt /fresh");
+    assert_eq!(find(&["-mmin", "+60"]), "/day /days");
+    assert_eq!(find(&["-regex", "/da.+"]), "/day /days");
+    assert_eq!(find(&["-regex", "/da"]), "");
+    assert_eq!(find(&["-regex", r"/\(day\|fresh\)"]), "/day /fresh");
+    assert_eq!(find(&["-iregex", "/DAY"]), "/day");
+    let extended = ["-regextype", "posix-extended", "-regex", "/[a-z]{3,4}"];
+    assert_eq!(find(&extended), "/day /days");
+    for wrong in [
+        &["-mtime", "x"][..],
+        &["-regex", r"\("],
+        &["-regextype", "perl"],
+        &["-regex"],
+    ] {
+        let (status, said) = place.fails(&[&["find", &name], wrong].concat());
+        assert!(
+            status == 2 && said.lines().count() == 1,
+            "{wrong:?}: {said}"
         );
     }
 }

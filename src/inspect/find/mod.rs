@@ -3,7 +3,10 @@
 mod parse;
 mod perm;
 
+use regex::bytes::Regex;
+
 use super::glob::{Case, matches};
+use super::owners::Owners;
 use super::path::Last;
 use super::tree::{Entry, Object, Tree};
 use super::walk::{Descend, Visit};
@@ -51,6 +54,10 @@ enum Test {
     /// A number of units of so many bytes.
     Size(Number, u64),
     Newer(Timespec),
+    Age(Age),
+    Regex(Whole),
+    NoUser,
+    NoGroup,
     Uid(Number),
     Gid(Number),
     Links(Number),
@@ -81,6 +88,45 @@ pub struct Find {
     max_depth: usize,
 }
 
+/// How long ago something changed, beside the time at which the expression was parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Age {
+    number: Number,
+    /// Seconds that a unit has.
+    unit: u64,
+    /// Whether parts of a unit count as a whole one (`-mmin`), or not at all (`-mtime`).
+    round_up: bool,
+    now: Timespec,
+}
+
+impl Age {
+    fn is(self, time: Timespec) -> bool {
+        const SECOND: i128 = 1_000_000_000;
+        let nanoseconds = |t: Timespec| i128::from(t.sec) * SECOND + i128::from(t.nsec);
+        let age = nanoseconds(self.now) - nanoseconds(time);
+        let unit = i128::from(self.unit) * SECOND;
+        let first = if self.round_up { -1 } else { 0 };
+        match self.number {
+            Number::Equal(n) => {
+                let from = (i128::from(n) + first) * unit;
+                from <= age && age < from + unit
+            }
+            Number::More(n) => age > (i128::from(n) + first + 1) * unit,
+            Number::Less(n) => age < i128::from(n) * unit,
+        }
+    }
+}
+
+/// An expression that is to match the whole of a path.
+#[derive(Debug, Clone)]
+struct Whole(Regex);
+
+impl PartialEq for Whole {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
 /// Is told what is found.
 pub type Sink<'s> = dyn FnMut(Action, &Visit<'_>) -> Result<(), Failure> + 's;
 
@@ -106,9 +152,11 @@ impl Find {
         start: Object,
         sink: &mut Sink<'_>,
     ) -> Result<(), Failure> {
+        let owners = Owners::of_tree(tree);
         let mut enter = |visit: &Visit<'_>| {
             let mut search = Search {
                 tree,
+                owners: &owners,
                 visit,
                 sink,
                 prune: false,
@@ -129,6 +177,7 @@ impl Find {
 /// An expression on its way through one object.
 struct Search<'a, 's> {
     tree: &'a Tree,
+    owners: &'a Owners,
     visit: &'a Visit<'a>,
     sink: &'a mut Sink<'s>,
     prune: bool,
@@ -164,6 +213,7 @@ impl Search<'_, '_> {
             Test::Always(answer) => return Ok(*answer),
             Test::Name(pattern, case) => return Ok(matches(pattern, base_name(visit), *case)),
             Test::Path(pattern, case) => return Ok(matches(pattern, visit.path, *case)),
+            Test::Regex(Whole(regex)) => return Ok(regex.is_match(visit.path)),
             Test::Type(letters) => return Ok(letters.contains(&type_letter(&visit.entry))),
             Test::Prune => {
                 self.prune = true;
@@ -187,6 +237,9 @@ impl Search<'_, '_> {
         Ok(match test {
             Test::Size(number, unit) => number.is(stat.size.div_ceil(*unit)),
             Test::Newer(time) => stat.mtime > *time,
+            Test::Age(age) => age.is(stat.mtime),
+            Test::NoUser => self.owners.user(stat.uid).is_none(),
+            Test::NoGroup => self.owners.group(stat.gid).is_none(),
             Test::Uid(number) => number.is(stat.uid.into()),
             Test::Gid(number) => number.is(stat.gid.into()),
             Test::Links(number) => number.is(stat.nlink.into()),
@@ -238,26 +291,4 @@ pub fn type_letter(entry: &Entry) -> u8 {
         FileType::Fifo => b'p',
         FileType::Socket => b's',
     }
-}
-
-/// The id that the image's own `/etc/passwd` or `/etc/group` gives a name: the only test that reads
-/// contents. root is 0 without looking.
-fn id_of(tree: &Tree, file: &[u8], name: &[u8]) -> Result<Option<u32>, Failure> {
-    use std::io::Read as _;
-    if name == b"root" {
-        return Ok(Some(0));
-    }
-    let found = match tree.resolve(file, Last::Follow) {
-        Ok(found) if found.object.is_file() => found.object,
-        _ => return Ok(None),
-    };
-    let mut text = Vec::new();
-    super::data::ContentReader::new(tree.open(&found)?)
-        .take(16 << 20)
-        .read_to_end(&mut text)?;
-    Ok(text.split(|b| *b == b'\n').find_map(|line| {
-        let mut fields = line.split(|b| *b == b':');
-        let id = (fields.next() == Some(name)).then(|| fields.nth(1))??;
-        std::str::from_utf8(id).ok()?.parse().ok()
-    }))
 }

@@ -1,11 +1,22 @@
 //! Words to an expression: `!` binds before "and" (which needs no word), that before `-o`.
 
 use super::perm::PermTest;
-use super::{Action, Case, Expr, Find, Last, Number, Test, Tree, id_of};
+use super::{Action, Age, Case, Expr, Find, Last, Number, Owners, Test, Tree, Whole};
 use crate::error::Failure;
+use crate::inspect::grep::pattern::{Options, Syntax, compile};
+use crate::stat::Timespec;
 
 /// How deep parentheses and `!` may lie in each other.
 const DEPTH_MAX: usize = 200;
+
+fn now() -> Timespec {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    Timespec {
+        sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nsec: since.subsec_nanos(),
+    }
+}
 
 struct Words<'a> {
     words: std::iter::Peekable<std::slice::Iter<'a, Vec<u8>>>,
@@ -14,6 +25,8 @@ struct Words<'a> {
     min_depth: usize,
     max_depth: usize,
     acts: bool,
+    /// How regular expressions are written from here on.
+    syntax: Syntax,
 }
 
 pub(super) fn parse(words: &[Vec<u8>], tree: &Tree) -> Result<Find, Failure> {
@@ -24,6 +37,7 @@ pub(super) fn parse(words: &[Vec<u8>], tree: &Tree) -> Result<Find, Failure> {
         min_depth: 0,
         max_depth: usize::MAX,
         acts: false,
+        syntax: Syntax::Emacs,
     };
     let expr = match words.is_empty() {
         true => Expr::Test(Test::Always(true)),
@@ -148,8 +162,22 @@ impl Words<'_> {
                 let found = found.map_err(|e| e.context("find: -newer"))?;
                 Ok(Test::Newer(found.object.stat.mtime))
             }
-            b"-user" => self.who(word, b"/etc/passwd").map(Test::Uid),
-            b"-group" => self.who(word, b"/etc/group").map(Test::Gid),
+            b"-mtime" => self.age(word, 86_400, false),
+            b"-mmin" => self.age(word, 60, true),
+            b"-regex" => self.regex(word, false),
+            b"-iregex" => self.regex(word, true),
+            b"-regextype" => {
+                self.syntax = self.syntax(word)?;
+                always
+            }
+            b"-user" => self
+                .who(word, "/etc/passwd", Owners::user_id)
+                .map(Test::Uid),
+            b"-group" => self
+                .who(word, "/etc/group", Owners::group_id)
+                .map(Test::Gid),
+            b"-nouser" => Ok(Test::NoUser),
+            b"-nogroup" => Ok(Test::NoGroup),
             b"-uid" => self.number(word).map(Test::Uid),
             b"-gid" => self.number(word).map(Test::Gid),
             b"-links" => self.number(word).map(Test::Links),
@@ -206,19 +234,55 @@ impl Words<'_> {
         Ok(Test::Size(number, unit))
     }
 
+    fn age(&mut self, word: &[u8], unit: u64, round_up: bool) -> Result<Test, Failure> {
+        let number = self.number(word)?;
+        let now = now();
+        Ok(Test::Age(Age {
+            number,
+            unit,
+            round_up,
+            now,
+        }))
+    }
+
+    fn regex(&mut self, word: &[u8], ignore_case: bool) -> Result<Test, Failure> {
+        let options = Options {
+            syntax: self.syntax,
+            ignore_case,
+            whole: true,
+            ..Options::default()
+        };
+        let regex = compile(self.argument(word)?, options);
+        let regex = regex.map_err(|e| e.context(format!("find: {}", word.escape_ascii())))?;
+        Ok(Test::Regex(Whole(regex)))
+    }
+
+    fn syntax(&mut self, word: &[u8]) -> Result<Syntax, Failure> {
+        match self.argument(word)? {
+            b"emacs" | b"findutils-default" => Ok(Syntax::Emacs),
+            b"posix-basic" | b"grep" | b"ed" | b"sed" => Ok(Syntax::Basic),
+            b"posix-extended" | b"egrep" | b"posix-egrep" => Ok(Syntax::Extended),
+            _ => Err(usage(word, "want emacs, posix-basic or posix-extended")),
+        }
+    }
+
     /// A user or group by number or by name.
-    fn who(&mut self, word: &[u8], file: &[u8]) -> Result<Number, Failure> {
+    fn who(
+        &mut self,
+        word: &[u8],
+        file: &str,
+        look: impl Fn(&Owners, &[u8]) -> Option<u32>,
+    ) -> Result<Number, Failure> {
         let name = self.argument(word)?.to_vec();
         if let Some(number) = number(&name) {
             return Ok(number);
         }
-        match id_of(self.tree, file, &name)? {
+        match look(&Owners::of_tree(self.tree), &name) {
             Some(id) => Ok(Number::Equal(id.into())),
             None => Err(Failure::not_found(format!(
-                "find: {} {}: the image's {} has no such name",
+                "find: {} {}: the image's {file} has no such name",
                 word.escape_ascii(),
-                name.escape_ascii(),
-                file.escape_ascii()
+                name.escape_ascii()
             ))),
         }
     }

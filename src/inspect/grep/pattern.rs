@@ -14,6 +14,9 @@ pub enum Syntax {
     Extended,
     /// Itself. Lines are patterns of their own.
     Fixed,
+    /// Emacs's, which is find(1)'s: as basic, but `+` and `?` need no backslash, and there are no
+    /// intervals.
+    Emacs,
 }
 
 /// What else a pattern is to be.
@@ -25,6 +28,8 @@ pub struct Options {
     pub ignore_case: bool,
     /// Only whole words match.
     pub words: bool,
+    /// Only the whole text matches, whatever lines it has.
+    pub whole: bool,
 }
 
 /// The longest compiled pattern, in bytes.
@@ -37,8 +42,9 @@ const MAX_COMPILED: usize = 16 << 20;
 pub fn compile(pattern: &[u8], options: Options) -> Result<Regex, Failure> {
     let part = |text: &str| match options.syntax {
         Syntax::Fixed => regex::escape(text),
-        Syntax::Basic => translate(text, true),
-        Syntax::Extended => translate(text, false),
+        Syntax::Basic => translate(text, &BASIC),
+        Syntax::Extended => translate(text, &EXTENDED),
+        Syntax::Emacs => translate(text, &EMACS),
     };
     let line = |line: &[u8]| {
         let mut out = String::new();
@@ -59,6 +65,9 @@ pub fn compile(pattern: &[u8], options: Options) -> Result<Regex, Failure> {
     if options.words {
         text = format!(r"\b{{start-half}}(?:{text})\b{{end-half}}");
     }
+    if options.whole {
+        text = format!(r"\A(?s:{text})\z");
+    }
     RegexBuilder::new(&text)
         .case_insensitive(options.ignore_case)
         .size_limit(MAX_COMPILED)
@@ -71,8 +80,39 @@ pub fn compile(pattern: &[u8], options: Options) -> Result<Regex, Failure> {
         })
 }
 
-/// A POSIX expression in the regex crate's form.
-fn translate(pattern: &str, basic: bool) -> String {
+/// What a syntax makes of the characters that can be operators.
+struct Rules {
+    /// Operators with a backslash before them.
+    escaped: &'static str,
+    /// Themselves without one.
+    plain: &'static str,
+    /// Themselves at the start, and operators elsewhere.
+    not_first: &'static str,
+    /// `^` and `$` are anchors at the ends only.
+    ends_only: bool,
+}
+
+const BASIC: Rules = Rules {
+    escaped: "({|)}+?",
+    plain: "(){}|+?",
+    not_first: "*",
+    ends_only: true,
+};
+const EXTENDED: Rules = Rules {
+    escaped: "",
+    plain: "",
+    not_first: "",
+    ends_only: false,
+};
+const EMACS: Rules = Rules {
+    escaped: "(|)",
+    plain: "(){}|",
+    not_first: "*+?",
+    ends_only: true,
+};
+
+/// An expression in the regex crate's form.
+fn translate(pattern: &str, rules: &Rules) -> String {
     let mut out = String::new();
     let mut chars = pattern.chars().peekable();
     // Where a `*` stands for itself.
@@ -81,7 +121,7 @@ fn translate(pattern: &str, basic: bool) -> String {
         let at_start = std::mem::take(&mut start);
         match c {
             '\\' => match chars.next() {
-                Some(c @ ('(' | '{' | '|' | ')' | '}' | '+' | '?')) if basic => {
+                Some(c) if rules.escaped.contains(c) => {
                     out.push(c);
                     start = matches!(c, '(' | '|');
                 }
@@ -96,19 +136,22 @@ fn translate(pattern: &str, basic: bool) -> String {
                 None => out.push_str(r"\\"),
             },
             '[' => bracket(&mut chars, &mut out),
-            '*' if at_start && basic => out.push_str(r"\*"),
+            c if at_start && rules.not_first.contains(c) => {
+                out.push('\\');
+                out.push(c);
+            }
             '^' => {
                 // In the middle of a basic expression it is itself.
-                let anchor = !basic || at_start;
+                let anchor = !rules.ends_only || at_start;
                 out.push_str(if anchor { "^" } else { r"\^" });
                 start = anchor;
             }
-            '$' if basic => {
+            '$' if rules.ends_only => {
                 let rest: String = chars.clone().take(2).collect();
                 let anchor = rest.is_empty() || rest == "\\)" || rest == "\\|";
                 out.push_str(if anchor { "$" } else { r"\$" });
             }
-            '(' | ')' | '{' | '}' | '|' | '+' | '?' if basic => {
+            c if rules.plain.contains(c) => {
                 out.push('\\');
                 out.push(c);
             }
@@ -191,6 +234,17 @@ mod tests {
         ] {
             assert!(matches(pattern, Syntax::Basic, yes), "{pattern} {yes}");
             assert!(!matches(pattern, Syntax::Basic, no), "{pattern} {no}");
+        }
+        for (pattern, yes, no) in [
+            ("a+b?", "aa", "b"),
+            (r"x\(a\|b\)+", "xab", "x(a)"),
+            (r"a\+", "a+", "aa"),
+            ("a{2}", "a{2}", "aa"),
+            ("+a", "+a", "aa"),
+            ("^a$", "a", "b"),
+        ] {
+            assert!(matches(pattern, Syntax::Emacs, yes), "{pattern} {yes}");
+            assert!(!matches(pattern, Syntax::Emacs, no), "{pattern} {no}");
         }
         assert!(matches("a(b|c)+", Syntax::Extended, "acb"));
         assert!(matches("a.b*", Syntax::Fixed, "a.b*"));
