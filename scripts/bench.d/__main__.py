@@ -5,7 +5,9 @@ import sys
 
 import host
 
-PARTS = ("images", "counts", "podman", "soak")
+PARTS = ("images", "inspect", "counts", "podman", "soak")
+# The file of a part, where it can't have its name: Python has an `inspect` of its own.
+FILES = {"inspect": "looking"}
 
 
 def parse(words):
@@ -48,6 +50,8 @@ def known(part):
         import images
 
         return [], list(images.CONTENDERS)
+    if part == "inspect":
+        return [], []
     import contenders
     import scaling
     import tree
@@ -67,6 +71,7 @@ def positive(text):
 
 def show_list():
     import images
+    import looking
     import podman
     import scaling
     import tree
@@ -74,6 +79,7 @@ def show_list():
     for case in [*tree.CASES, *scaling.CASES]:
         print(f"{case.name:18} {case.title}")
     print("\nimages: " + ", ".join(images.STEPS.values()))
+    print("inspect: " + ", ".join(map(looking.title, looking.COMMANDS)))
     print("podman: " + ", ".join(step.title for step in podman.STEPS))
     print("\ncontenders: " + ", ".join(known("mounts")[1]))
     print("of images: " + ", ".join(images.CONTENDERS))
@@ -91,7 +97,7 @@ def main():
     host.prepare()
     import bench
 
-    run = __import__("mounts" if args.part == "mounts" else args.part)
+    run = __import__(FILES.get(args.part, args.part))
     return run.main(bench.Bench(args))
 
 
