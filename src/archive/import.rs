@@ -92,7 +92,6 @@ pub fn import(
     let chain = stage_chain(&tmp, chain_of(&layers), index.as_slice())?;
     let info = layer.publish(store)?;
     chain.publish(store)?;
-    store.sync_dirs()?;
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let created = time::format(created);
     let config = ImageConfig {

@@ -291,7 +291,6 @@ impl<'a> Staging<'a> {
                     staged.publish(&store.blob_path(&digest))?;
                 }
             }
-            store.sync_dirs()?;
             store.add_image(&image.descriptor, &image.loaded.names)?;
             loaded.push(image.loaded);
         }

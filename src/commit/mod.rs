@@ -235,7 +235,8 @@ fn write_layer(
         publish(copy, &store.layer_tar_path(&diff_id))?;
     }
     publish(index, &store.layer_index_path(&diff_id))?;
-    store.sync_dirs()?;
+    // What is recorded of the layer says that all three are there.
+    store.sync_blobs()?;
     let info = LayerInfo {
         diff_id,
         digest,

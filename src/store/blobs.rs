@@ -113,7 +113,8 @@ impl Store {
 }
 
 impl BlobWriter {
-    /// Syncs the blob and gives it its name; its digest and length.
+    /// Syncs the blob and gives it its name; its digest and length. After a crash the name is there for
+    /// certain once an image has been recorded ([`Store::sync_dirs`]).
     ///
     /// # Errors
     /// `Invalid` when the digest is not the expected one; `System`.
@@ -132,7 +133,6 @@ impl BlobWriter {
             self.file.persist(&path).map_err(|e| {
                 Failure::from(e.error).context(format!("rename to {}", path.display()))
             })?;
-            self.store.sync_dirs()?;
         }
         Ok((digest, self.len))
     }

@@ -196,13 +196,24 @@ impl Store {
     /// # Errors
     /// `System`
     pub fn sync_dirs(&self) -> Result<(), Failure> {
-        for dir in ["blobs/sha256", "strata/layers", "strata/chains"] {
-            let path = self.path(dir);
-            File::open(&path)
-                .and_then(|d| d.sync_all())
-                .context(|| format!("sync {}", path.display()))?;
-        }
-        Ok(())
+        self.sync_blobs()?;
+        self.sync_dir("strata/layers")?;
+        self.sync_dir("strata/chains")
+    }
+
+    /// The same for blobs alone.
+    ///
+    /// # Errors
+    /// `System`
+    pub fn sync_blobs(&self) -> Result<(), Failure> {
+        self.sync_dir("blobs/sha256")
+    }
+
+    fn sync_dir(&self, dir: &str) -> Result<(), Failure> {
+        let path = self.path(dir);
+        File::open(&path)
+            .and_then(|d| d.sync_all())
+            .context(|| format!("sync {}", path.display()))
     }
 }
 

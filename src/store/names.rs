@@ -262,6 +262,8 @@ impl Store {
     /// # Errors
     /// `System`
     pub fn add_image(&self, manifest: &Descriptor, names: &[Reference]) -> Result<(), Failure> {
+        // What the index names must not be lost when the index is not.
+        self.sync_dirs()?;
         self.change_index(|index| {
             for name in names {
                 take_name(index, name);
