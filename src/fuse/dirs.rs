@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handles::DirHandle;
 use super::server::{EntryReply, Server};
 use super::step::Step;
 use crate::error::Result;
 use crate::name::Name;
 use crate::stat::{FileType, Stat};
-use crate::union::{DirList, Ino, NodeId};
+use crate::union::{DirList, Ino, Node, NodeId};
 
 /// One entry of READDIR.
 pub struct DirEntryReply<'a> {
@@ -47,31 +46,17 @@ const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 
 impl<I: Send + Sync + 'static> Server<I> {
-    /// OPENDIR: the handle's number. Nothing is listed until it is asked for: the kernel may have
-    /// the listing.
-    ///
-    /// # Errors
-    /// `ESTALE`
-    pub fn opendir(&self, dir: NodeId) -> Result<u64> {
-        Ok(self.handles.add_dir(self.union.get(dir)?))
-    }
-
-    /// RELEASEDIR.
-    pub fn releasedir(&self, handle: u64) {
-        self.handles.remove_dir(handle);
-    }
-
     /// READDIR from a place on, until `each` has no room.
     ///
     /// # Errors
-    /// `EBADF`; what the union reports.
+    /// `ESTALE`, `ENOTDIR`; what the union reports.
     pub fn readdir(
         &self,
-        handle: u64,
+        dir: NodeId,
         from: u64,
         mut each: impl FnMut(DirEntryReply<'_>) -> Room,
     ) -> Result<()> {
-        let dir = self.handles.dir(handle)?;
+        let dir = self.union.get(dir)?;
         let list = self.listing(&dir, from)?;
         for at in Walk::from(from, &list) {
             let room = match self.at(&dir, at)? {
@@ -84,7 +69,7 @@ impl<I: Send + Sync + 'static> Server<I> {
                 At::Entry(entry) => {
                     let ino = match entry.ino {
                         Some(ino) => Some(ino),
-                        None => self.union.entry_ino(&dir.node, entry.name)?,
+                        None => self.union.entry_ino(&dir, entry.name)?,
                     };
                     // Gone since the listing was taken.
                     let Some(Ino(ino)) = ino else { continue };
@@ -107,14 +92,14 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// entry that was taken.
     ///
     /// # Errors
-    /// `EBADF`; what the union reports.
+    /// `ESTALE`, `ENOTDIR`; what the union reports.
     pub fn readdirplus(
         &self,
-        handle: u64,
+        dir: NodeId,
         from: u64,
         mut each: impl FnMut(DirEntryPlusReply<'_>) -> Room,
     ) -> Result<()> {
-        let dir = self.handles.dir(handle)?;
+        let dir = self.union.get(dir)?;
         let list = self.listing(&dir, from)?;
         for at in Walk::from(from, &list) {
             match self.at(&dir, at)? {
@@ -140,41 +125,43 @@ impl<I: Send + Sync + 'static> Server<I> {
     }
 
     /// FSYNCDIR.
-    pub fn fsyncdir(self: &Arc<Self>, handle: u64) -> Step<()> {
-        match self.handles.dir(handle) {
-            Ok(dir) if dir.node.has_upper() => {
-                self.later(move |server| server.union.sync_node(&dir.node, false))
+    pub fn fsyncdir(self: &Arc<Self>, dir: NodeId) -> Step<()> {
+        match self.union.get(dir) {
+            Ok(dir) if dir.has_upper() => {
+                self.later(move |server| server.union.sync_node(&dir, false))
             }
             Ok(_) => Step::Done(Ok(())),
             Err(e) => Step::Done(Err(e)),
         }
     }
 
-    fn found(&self, dir: &DirHandle, name: &Name) -> Result<Option<EntryReply>> {
-        let found = self.union.lookup_name(&dir.node, name)?;
+    fn found(&self, dir: &Arc<Node>, name: &Name) -> Result<Option<EntryReply>> {
+        let found = self.union.lookup_name(dir, name)?;
         Ok(found.map(|found| self.named(found)))
     }
 
-    /// The handle's listing, taken anew at its beginning.
-    fn listing(&self, dir: &DirHandle, from: u64) -> Result<Arc<DirList>> {
+    /// A directory's listing, taken anew at its beginning, and kept while somebody may read on in it.
+    fn listing(&self, dir: &Arc<Node>, from: u64) -> Result<Arc<DirList>> {
         if from > 0
-            && let Some(list) = &*dir.list.lock()
+            && let Some(list) = self.unopened.list(dir.id())
         {
-            return Ok(Arc::clone(list));
+            if list.after(from) == list.len() {
+                self.unopened.drop_list(dir.id());
+            }
+            return Ok(list);
         }
-        let list = Arc::new(self.union.read_dir(&dir.node)?);
-        let old = dir.list.lock().replace(Arc::clone(&list));
-        drop(old);
+        let list = Arc::new(self.union.read_dir(dir)?);
+        self.unopened.keep_list(dir.id(), &list);
         Ok(list)
     }
 
-    fn at<'l>(&self, dir: &DirHandle, place: Place<'l>) -> Result<At<'l>> {
+    fn at<'l>(&self, dir: &Arc<Node>, place: Place<'l>) -> Result<At<'l>> {
         match place {
-            Place::Dot => Ok(At::Dot(DOT, b".", self.union.getattr(&dir.node)?)),
+            Place::Dot => Ok(At::Dot(DOT, b".", self.union.getattr(dir)?)),
             Place::DotDot => {
                 // A removed directory has no parent any more; it is its own.
-                let Ok(parent) = self.union.parent(&dir.node) else {
-                    let stat = self.union.getattr(&dir.node)?;
+                let Ok(parent) = self.union.parent(dir) else {
+                    let stat = self.union.getattr(dir)?;
                     return Ok(At::Dot(DOT_DOT, b"..", stat));
                 };
                 let (id, stat) = (parent.node.id(), parent.stat);

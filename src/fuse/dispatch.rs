@@ -11,6 +11,7 @@ use super::device::{Backing, Device};
 use super::encode::{Copied, Encode, Filled, Listing, OpenedDir, Reply, errno, reply};
 use super::files::{CopyEnd, KillPriv};
 use super::gate::Pass;
+use super::handles::At;
 use super::pending::{Pending, Slot, Ticket};
 use super::server::Server;
 use super::step::Step;
@@ -75,6 +76,9 @@ pub(super) enum Outcome {
     /// The answer comes later.
     Deferred(Deferred),
 }
+
+/// The kernel remembers it for the life of the mount.
+const NOT_ASKED_AGAIN: Outcome = Outcome::Reply(Err(libc::ENOSYS));
 
 /// A request: its header, its structure, and the area in which the rest of it is, and into which the
 /// answer goes.
@@ -291,10 +295,7 @@ impl Context {
                 let release: wire::ReleaseIn = read(request.fixed)?;
                 self.server.release_file(release.fh);
             }
-            op::RELEASEDIR => {
-                let release: wire::ReleaseIn = read(request.fixed)?;
-                self.server.releasedir(release.fh);
-            }
+            op::FLUSH if self.server.spares_open() => return Ok(NOT_ASKED_AGAIN),
             _ => {}
         }
         Ok(Outcome::Reply(Ok(0)))
@@ -312,8 +313,9 @@ impl Context {
             op::READLINK => now("readlink", server.readlink(node), request.area),
             op::LSEEK => {
                 let seek: wire::LseekIn = read(request.fixed)?;
-                let at = server.lseek(seek.fh, seek.offset, seek.whence);
-                now("lseek", at, request.area)
+                let handle = seek.fh;
+                let found = server.lseek(At { node, handle }, seek.offset, seek.whence);
+                now("lseek", found, request.area)
             }
             _ => now("statfs", server.statfs(), request.area),
         })
@@ -322,10 +324,15 @@ impl Context {
     fn open(&self, request: Request<'_>) -> Result<Outcome> {
         let (server, node) = (&self.server, request.node());
         if request.header.opcode == op::OPENDIR {
-            let opened = server.opendir(node).map(OpenedDir);
-            return Ok(now("opendir", opened, request.area));
+            return Ok(match server.spares_opendir() {
+                true => NOT_ASKED_AGAIN,
+                false => now("opendir", Ok(OpenedDir), request.area),
+            });
         }
         if request.header.opcode == op::OPEN {
+            if server.spares_open() {
+                return Ok(NOT_ASKED_AGAIN);
+            }
             let open: wire::OpenIn = read(request.fixed)?;
             let caller = request.caller_who(open.open_flags & wire::OPEN_KILL_SUIDGID != 0);
             let step = server.open(&self.device, node, OpenFlags(open.flags), caller);
@@ -348,10 +355,12 @@ impl Context {
 
     fn read(&self, mut request: Request<'_>) -> Result<Outcome> {
         let args: wire::ReadIn = read(request.fixed)?;
+        let node = request.node();
         let opcode = request.header.opcode;
         let area = request.room(args.size);
         if opcode == op::READ {
-            let source = self.server.source(args.fh)?;
+            let handle = args.fh;
+            let source = self.server.source(At { node, handle })?;
             if source.is_at_hand() {
                 let got = source.read_into(area, args.offset).map(Filled);
                 return Ok(now("read", got, area));
@@ -367,13 +376,10 @@ impl Context {
             }));
         }
         let mut listing = Listing::new(area);
-        let (fh, from) = (args.fh, args.offset);
+        let (server, from) = (&self.server, args.offset);
         let listed = match opcode {
-            op::READDIR => self.server.readdir(fh, from, |item| listing.add(&item)),
-            _ => {
-                let server = &self.server;
-                server.readdirplus(fh, from, |item| listing.add_plus(&item))
-            }
+            op::READDIR => server.readdir(node, from, |item| listing.add(&item)),
+            _ => server.readdirplus(node, from, |item| listing.add_plus(&item)),
         };
         let filled = listing.filled();
         Ok(now("readdir", listed.map(|()| filled), &mut []))
@@ -503,15 +509,17 @@ impl Context {
             op::COPY_FILE_RANGE | op::COPY_FILE_RANGE_64 => self.copy(request)?,
             op::FSYNC => {
                 let sync: wire::FsyncIn = read(request.fixed)?;
-                let step = server.fsync(sync.fh, sync.flags & wire::FSYNC_DATA != 0);
+                let (node, handle) = (request.node(), sync.fh);
+                let data_only = sync.flags & wire::FSYNC_DATA != 0;
+                let step = server.fsync(At { node, handle }, data_only);
                 interruptible(outcome("fsync", step, request.area))
             }
             op::FSYNCDIR => {
-                let sync: wire::FsyncIn = read(request.fixed)?;
-                interruptible(outcome("fsyncdir", server.fsyncdir(sync.fh), request.area))
+                let step = server.fsyncdir(request.node());
+                interruptible(outcome("fsyncdir", step, request.area))
             }
             op::SYNCFS => interruptible(outcome("syncfs", server.syncfs(), request.area)),
-            _ => Outcome::Reply(Err(libc::ENOSYS)),
+            _ => NOT_ASKED_AGAIN,
         })
     }
 

@@ -65,8 +65,8 @@ fn put_at(bytes: &[u8], area: &mut [u8], at: usize) -> Result<usize> {
     }
 }
 
-/// A directory's handle.
-pub(super) struct OpenedDir(pub u64);
+/// A directory, of which no handle is needed.
+pub(super) struct OpenedDir;
 
 /// The answer is in the area already.
 pub(super) struct Filled(pub usize);
@@ -233,10 +233,9 @@ impl Encode for (EntryReply, OpenedReply<Backing>) {
 impl Encode for OpenedDir {
     fn encode(self, area: &mut [u8]) -> Result<usize> {
         let out = OpenOut {
-            fh: self.0,
             // The kernel keeps the listing, also for the next one who opens the directory.
             open_flags: fopen::CACHE_DIR | fopen::KEEP_CACHE,
-            backing_id: 0,
+            ..OpenOut::default()
         };
         put(&out, area)
     }

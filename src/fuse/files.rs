@@ -12,7 +12,8 @@ use super::BackingDevice;
 use super::backing::{Access, Mode, Offer, Reader, Side};
 use super::buffer::Buffer;
 use super::changes::step_try;
-use super::handles::FileHandle;
+use super::handles::{At, FileHandle};
+use super::policy;
 use super::server::{Cost, Server};
 use super::step::Step;
 use crate::content::ReadAt;
@@ -76,6 +77,9 @@ impl<I: Send + Sync + 'static> Server<I> {
                 let opened = server.union.open(&node, flags, caller)?;
                 server.attach(device, (id, &node), &opened, flags)
             });
+        }
+        if step_try!(self.union.is_small_host_file(&node, policy::WORTH_PASSING)) {
+            return Step::Done(self.attach_unread((id, &node)));
         }
         let mut opened = step_try!(self.union.open(&node, flags, caller));
         let Some(stored) = self.to_be_a_file((id, &node), &opened) else {
@@ -149,21 +153,31 @@ impl<I: Send + Sync + 'static> Server<I> {
         };
         let offer = file.and_then(|(file, side)| self.offer(device, id, file, side));
         let reader = (access != Access::Write).then(|| Reader::from(opened));
-        let (io, writer) = match self.modes.attach(id, offer, reader, access) {
-            Mode::Passthrough(id) => (OpenedIo::Passthrough(id), None),
+        let io = match self.modes.attach(id, offer, reader, access) {
+            Mode::Passthrough(id) => OpenedIo::Passthrough(id),
             Mode::Lower => return Err(self.leave_lower(node, id)),
-            Mode::Cached { pages_valid } => {
-                let io = if pages_valid {
-                    OpenedIo::KeepPages
-                } else {
-                    OpenedIo::DropPages
-                };
-                let own = file.filter(|_| flags.writes()).map(|(file, _)| file);
-                (io, own.cloned())
-            }
+            Mode::Cached { pages_valid: true } => OpenedIo::KeepPages,
+            Mode::Cached { pages_valid: false } => OpenedIo::DropPages,
+        };
+        let writer = match (&io, file) {
+            (OpenedIo::Passthrough(_), _) | (_, None) => None,
+            (_, Some((file, _))) => flags.writes().then(|| Arc::clone(file)),
         };
         let node = Arc::clone(node);
-        let handle = self.handles.add_file(FileHandle { id, node, writer });
+        let handle = self.handles.add(FileHandle { id, node, writer });
+        Ok(OpenedReply { handle, io })
+    }
+
+    /// Gives a file that is read by requests a handle, before it is known what it is read from.
+    fn attach_unread(&self, (id, node): (NodeId, &Arc<Node>)) -> Result<OpenedReply<I>> {
+        let io = match self.modes.attach(id, None, None, Access::Read) {
+            Mode::Passthrough(id) => OpenedIo::Passthrough(id),
+            Mode::Lower => return Err(self.leave_lower(node, id)),
+            Mode::Cached { pages_valid: true } => OpenedIo::KeepPages,
+            Mode::Cached { pages_valid: false } => OpenedIo::DropPages,
+        };
+        let (node, writer) = (Arc::clone(node), None);
+        let handle = self.handles.add(FileHandle { id, node, writer });
         Ok(OpenedReply { handle, io })
     }
 
@@ -198,14 +212,14 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// RELEASE.
     pub fn release_file(&self, handle: u64) {
-        if let Some(file) = self.handles.remove_file(handle) {
+        if let Some(file) = self.handles.remove(handle) {
             self.modes.detach(file.id);
         }
     }
 
     /// READ. What isn't a host file's is read by a job.
-    pub fn read(self: &Arc<Self>, handle: u64, offset: u64, size: u32) -> Step<Buffer> {
-        let source = step_try!(self.source(handle));
+    pub fn read(self: &Arc<Self>, at: At, offset: u64, size: u32) -> Step<Buffer> {
+        let source = step_try!(self.source(at));
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if source.is_at_hand() {
             return Step::Done(source.read(offset, size));
@@ -213,17 +227,27 @@ impl<I: Send + Sync + 'static> Server<I> {
         self.later(move |_| source.read(offset, size))
     }
 
-    /// What a handle is read from now.
+    /// What a file is read from now.
     ///
     /// # Errors
     /// `EBADF`; what the union reports.
-    pub fn source(&self, handle: u64) -> Result<Source> {
-        let handle = self.handles.file(handle)?;
-        Ok(Source(self.reader(&handle)?.contents))
+    pub fn source(&self, at: At) -> Result<Source> {
+        Ok(Source(self.reader(at)?.contents))
+    }
+
+    fn reader(&self, at: At) -> Result<Reader> {
+        if !self.unopened.files() {
+            return self.reader_of(&*self.handles.get(at.handle)?);
+        }
+        self.unopened.reader(at.node, || {
+            let (node, flags) = (self.union.get(at.node)?, OpenFlags(libc::O_RDONLY));
+            let opened = self.union.open(&node, flags, Caller::default())?;
+            Ok(Reader::from(&opened))
+        })
     }
 
     /// What a node is read from now: after a copy-up, the upper.
-    fn reader(&self, handle: &FileHandle) -> Result<Reader> {
+    fn reader_of(&self, handle: &FileHandle) -> Result<Reader> {
         let known = self.modes.reader(handle.id);
         match known {
             Some(reader) if reader.from_upper || !handle.node.has_upper_data() => Ok(reader),
@@ -261,7 +285,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         data: &[u8],
         kill_priv: KillPriv,
     ) -> Step<u32> {
-        let handle = step_try!(self.handles.file(handle));
+        let handle = step_try!(self.handles.get(handle));
         match self.pass() {
             Some(pass) => {
                 let written = self.write_now(&handle, offset, data, kill_priv);
@@ -298,8 +322,11 @@ impl<I: Send + Sync + 'static> Server<I> {
     }
 
     /// FSYNC.
-    pub fn fsync(self: &Arc<Self>, handle: u64, data_only: bool) -> Step<()> {
-        let handle = step_try!(self.handles.file(handle));
+    pub fn fsync(self: &Arc<Self>, at: At, data_only: bool) -> Step<()> {
+        if self.unopened.files() {
+            return self.fsyncdir(at.node);
+        }
+        let handle = step_try!(self.handles.get(at.handle));
         if !handle.node.has_upper() {
             return Step::Done(Ok(()));
         }
@@ -311,7 +338,7 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// FALLOCATE. `mode` is fallocate(2)'s.
     pub fn fallocate(self: &Arc<Self>, handle: u64, mode: i32, offset: u64, len: u64) -> Step<()> {
-        let handle = step_try!(self.handles.file(handle));
+        let handle = step_try!(self.handles.get(handle));
         self.change(Cost::Slow, &(), move |server, ()| {
             let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
             let file = server.writer(&handle)?;
@@ -322,10 +349,10 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// COPY_FILE_RANGE; the number of bytes copied. Where the file system below can't do it, the
     /// kernel copies by reading and writing.
     pub fn copy_file_range(self: &Arc<Self>, from: CopyEnd, to: CopyEnd, len: u64) -> Step<u32> {
-        let source = step_try!(self.handles.file(from.handle));
-        let sink = step_try!(self.handles.file(to.handle));
+        let source = step_try!(self.handles.get(from.handle));
+        let sink = step_try!(self.handles.get(to.handle));
         self.change(Cost::Slow, &(), move |server, ()| {
-            let Contents::File(source) = server.reader(&source)?.contents else {
+            let Contents::File(source) = server.reader_of(&source)?.contents else {
                 return Err(Error::new(Errno::EXDEV));
             };
             let sink = server.writer(&sink)?;
@@ -341,10 +368,9 @@ impl<I: Send + Sync + 'static> Server<I> {
     ///
     /// # Errors
     /// `ENXIO` past the end, `EINVAL` for anything else.
-    pub fn lseek(&self, handle: u64, offset: i64, whence: i32) -> Result<u64> {
-        let handle = self.handles.file(handle)?;
+    pub fn lseek(&self, at: At, offset: i64, whence: i32) -> Result<u64> {
         let offset = u64::try_from(offset).map_err(|_| Error::new(Errno::ENXIO))?;
-        let contents = self.reader(&handle)?.contents;
+        let contents = self.reader(at)?.contents;
         match (contents, whence) {
             // The position of a descriptor of ours is used by nobody.
             (Contents::File(file), libc::SEEK_DATA) => {

@@ -22,6 +22,7 @@ use super::buffer::Buffer;
 use super::dirs::Room;
 use super::files::{CopyEnd, KillPriv, OpenedIo, OpenedReply};
 use super::fuser_session;
+use super::handles::At;
 use super::server::{AttrReply, EntryReply, Server, XattrReply};
 use super::step::Step;
 use crate::error::{Errno, Error, Result};
@@ -92,6 +93,13 @@ impl Adapter {
         work: impl FnOnce(&FuserServer) -> Result<R>,
     ) {
         self.answer(op, reply, |server| Step::Done(work(server)));
+    }
+}
+
+fn at(node: INodeNo, handle: FileHandle) -> At {
+    At {
+        node: id(node),
+        handle: handle.0,
     }
 }
 
@@ -254,6 +262,9 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, node: INodeNo, flags: FuserOpenFlags, reply: ReplyOpen) {
+        if self.0.spares_open() {
+            return reply.error(FuserErrno::ENOSYS);
+        }
         let (flags, caller) = (OpenFlags(flags.0), caller(request, 0));
         self.answer_with("open", reply, |s, reply| {
             s.open(reply, id(node), flags, caller)
@@ -263,7 +274,7 @@ impl Filesystem for Adapter {
     fn read(
         &self,
         _request: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -271,7 +282,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.answer("read", reply, |s| s.read(handle.0, offset, size));
+        let at = at(node, handle);
+        self.answer("read", reply, |s| s.read(at, offset, size));
     }
 
     fn write(
@@ -301,7 +313,10 @@ impl Filesystem for Adapter {
         _lock_owner: LockOwner,
         reply: ReplyEmpty,
     ) {
-        reply.ok();
+        match self.0.spares_open() {
+            true => reply.error(FuserErrno::ENOSYS),
+            false => reply.ok(),
+        }
     }
 
     fn release(
@@ -321,28 +336,39 @@ impl Filesystem for Adapter {
     fn fsync(
         &self,
         _request: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         handle: FileHandle,
         data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("fsync", reply, |s| s.fsync(handle.0, data_only));
+        let at = at(node, handle);
+        self.answer("fsync", reply, |s| s.fsync(at, data_only));
     }
 
-    fn opendir(&self, _request: &Request, node: INodeNo, _flags: FuserOpenFlags, reply: ReplyOpen) {
-        self.now("opendir", OpenedDir(reply), |s| s.opendir(id(node)));
+    fn opendir(
+        &self,
+        _request: &Request,
+        _node: INodeNo,
+        _flags: FuserOpenFlags,
+        reply: ReplyOpen,
+    ) {
+        self.0.count("opendir");
+        match self.0.spares_opendir() {
+            true => reply.error(FuserErrno::ENOSYS),
+            false => reply.opened(FileHandle(0), CACHED_DIR),
+        }
     }
 
     fn readdir(
         &self,
         _request: &Request,
-        _node: INodeNo,
-        handle: FileHandle,
+        node: INodeNo,
+        _handle: FileHandle,
         from: u64,
         mut reply: ReplyDirectory,
     ) {
         self.0.count("readdir");
-        let listed = self.0.readdir(handle.0, from, |entry| {
+        let listed = self.0.readdir(id(node), from, |entry| {
             let (ino, name) = (INodeNo(entry.ino), os(entry.name));
             room(reply.add(ino, entry.next, kind(entry.kind), name))
         });
@@ -352,13 +378,13 @@ impl Filesystem for Adapter {
     fn readdirplus(
         &self,
         _request: &Request,
-        _node: INodeNo,
-        handle: FileHandle,
+        node: INodeNo,
+        _handle: FileHandle,
         from: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         self.0.count("readdirplus");
-        let listed = self.0.readdirplus(handle.0, from, |item| {
+        let listed = self.0.readdirplus(id(node), from, |item| {
             let attr = attr(item.entry.id.0, &item.entry.stat);
             // One lifetime for the name and the attributes.
             let lifetime = item.entry.attr_lifetime.min(item.entry.entry_lifetime);
@@ -372,23 +398,22 @@ impl Filesystem for Adapter {
         &self,
         _request: &Request,
         _node: INodeNo,
-        handle: FileHandle,
+        _handle: FileHandle,
         _flags: FuserOpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.0.releasedir(handle.0);
         reply.ok();
     }
 
     fn fsyncdir(
         &self,
         _request: &Request,
-        _node: INodeNo,
-        handle: FileHandle,
+        node: INodeNo,
+        _handle: FileHandle,
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.answer("fsyncdir", reply, |s| s.fsyncdir(handle.0));
+        self.answer("fsyncdir", reply, |s| s.fsyncdir(id(node)));
     }
 
     fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
@@ -464,13 +489,14 @@ impl Filesystem for Adapter {
     fn lseek(
         &self,
         _request: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         handle: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.now("lseek", reply, |s| s.lseek(handle.0, offset, whence));
+        let at = at(node, handle);
+        self.now("lseek", reply, |s| s.lseek(at, offset, whence));
     }
 
     fn copy_file_range(
@@ -620,9 +646,6 @@ impl BackingDevice for ReplyCreate {
 /// ENTRY for what was made: it is there.
 struct Made(ReplyEntry);
 
-/// OPEN for a directory.
-struct OpenedDir(ReplyOpen);
-
 macro_rules! answers {
     ($($reply:ty, $answer:ty, |$r:ident, $a:ident| $done:expr;)*) => {
         $(impl Answer<$answer> for $reply {
@@ -643,12 +666,6 @@ impl Made {
     }
 }
 
-impl OpenedDir {
-    fn error(self, errno: FuserErrno) {
-        self.0.error(errno);
-    }
-}
-
 answers! {
     ReplyEmpty, (), |reply, _done| reply.ok();
     ReplyDirectory, (), |reply, _done| reply.ok();
@@ -661,7 +678,6 @@ answers! {
     ReplyEntry, Option<EntryReply>, |reply, entry| send_entry(reply, entry);
     Made, EntryReply, |reply, entry| send_entry(reply.0, Some(entry));
     ReplyOpen, OpenedReply<BackingId>, |reply, opened| send_opened(reply, opened);
-    OpenedDir, u64, |reply, handle| reply.0.opened(FileHandle(handle), CACHED_DIR);
     ReplyCreate, (EntryReply, OpenedReply<BackingId>), |reply, made| send_created(reply, made);
     ReplyStatfs, FsStat, |reply, s| reply.statfs(
         s.blocks, s.free, s.available, s.files, s.files_free, s.block, s.name_max, s.fragment,

@@ -120,6 +120,13 @@ pub(super) fn negotiate(config: &mut KernelConfig, server: &DevFuseServer) {
     {
         server.allow_passthrough();
     }
+    let offered = config.capabilities();
+    if offered.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT) {
+        server.spare_opendir();
+    }
+    if offered.contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
+        server.spare_open();
+    }
     if config.set_max_write(MAX_WRITE).is_err()
         || config.set_max_background(MAX_BACKGROUND).is_err()
     {

@@ -22,6 +22,8 @@ const WANTED: u64 = init::ASYNC_READ
     | init::DO_READDIRPLUS
     | init::READDIRPLUS_AUTO
     | init::ASYNC_DIO
+    | init::NO_OPEN_SUPPORT
+    | init::NO_OPENDIR_SUPPORT
     | init::PARALLEL_DIROPS
     | init::POSIX_ACL
     | init::MAX_PAGES

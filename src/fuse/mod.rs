@@ -29,6 +29,7 @@ pub mod server;
 pub mod session;
 mod step;
 pub mod transport;
+mod unopened;
 mod uring;
 mod wire;
 
@@ -36,7 +37,7 @@ pub use backing::BackingDevice;
 pub use buffer::Buffer;
 pub use ids::Ids;
 pub use notices::Notifier;
-pub use policy::Lifetimes;
+pub use policy::{Lifetimes, Pages};
 pub use server::{ServeOptions, Server};
 pub use session::Session;
 pub use step::{Job, Step};

@@ -14,6 +14,20 @@ pub const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// passthrough file.
 pub const SHORT: Duration = Duration::from_secs(1);
 
+/// Where the kernel keeps what is read of a mount that can't change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pages {
+    /// In the files below, where they can be passed through: once for all mounts that show them.
+    #[default]
+    Shared,
+    /// In the mount itself. Files are not opened then: who reads one again asks for nothing.
+    Own,
+}
+
+/// Files of directory layers from this length on are passed through, in bytes. A shorter one costs less
+/// to read into the mount's own pages, once, than to be registered each time it is opened.
+pub const WORTH_PASSING: u64 = 16 << 10;
+
 /// The longest that the kernel may keep what it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lifetimes {

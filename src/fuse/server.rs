@@ -12,8 +12,9 @@ use super::handles::Handles;
 use super::ids::Ids;
 use super::jobs::{Jobs, Task};
 use super::notices::{Notice, Notices, Notifier};
-use super::policy::{self, FOREVER, Lifetimes};
+use super::policy::{self, FOREVER, Lifetimes, Pages};
 use super::step::Step;
+use super::unopened::Unopened;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::stat::{Stat, Timespec};
@@ -38,6 +39,8 @@ pub struct ServeOptions {
     pub noxattrs: bool,
     /// There are no ACLs.
     pub noacl: bool,
+    /// Where the kernel keeps what is read, if nothing can change.
+    pub pages: Pages,
 }
 
 /// One mount: the union, what is open in it, and what the kernel was told of it. `I` is the
@@ -52,6 +55,7 @@ pub struct Server<I> {
     numbers_apart: AtomicBool,
     options: ServeOptions,
     requests: Counts,
+    pub(super) unopened: Unopened,
     gate: Gate,
     jobs: Jobs,
 }
@@ -137,6 +141,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             notices: Notices::default(),
             numbers_apart: AtomicBool::new(false),
             requests: Counts::default(),
+            unopened: Unopened::default(),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
         })
@@ -157,6 +162,32 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// The transport and the kernel can pass files through.
     pub fn allow_passthrough(&self) {
         self.passthrough.store(true, Ordering::Relaxed);
+    }
+
+    /// The kernel can do without opening directories.
+    pub fn spare_opendir(&self) {
+        self.unopened.spare_dirs();
+    }
+
+    /// The kernel can do without opening files. It does where that is wanted and none can change; none
+    /// is passed through then.
+    pub fn spare_open(&self) {
+        if self.options.pages == Pages::Own && self.union.is_read_only() {
+            self.unopened.spare_files();
+            self.passthrough.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether OPEN is answered by `ENOSYS`, and then not asked again.
+    #[must_use]
+    pub fn spares_open(&self) -> bool {
+        self.unopened.files()
+    }
+
+    /// Whether OPENDIR is.
+    #[must_use]
+    pub fn spares_opendir(&self) -> bool {
+        self.unopened.dirs()
     }
 
     /// The transport tells the kernel a file's inode number beside its nodeid.
@@ -344,6 +375,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         self.union.forget(node, count);
         if !self.union.has(node) {
             self.modes.forget(node);
+            self.unopened.forget(node);
         }
     }
 
@@ -419,7 +451,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             Err(e) => return Step::Done(Err(e)),
         };
         self.change(cost, &(), move |server, ()| {
-            let handle = handle.and_then(|fh| server.handles.file(fh).ok());
+            let handle = handle.and_then(|fh| server.handles.get(fh).ok());
             let file = handle.as_ref().and_then(|h| h.writer.as_deref());
             let stat = server.union.setattr(&node, &set, caller, file)?;
             if set.size.is_some() && server.modes.is_lower(id) {

@@ -21,9 +21,9 @@ use super::mountinfo;
 use super::options::{MountOptions, Users};
 use super::stack::{Claimed, HANDOVER, Stack};
 use crate::error::{Context, Errno, Error, Failure, FailureKind};
-use crate::fuse::ServeOptions;
 use crate::fuse::session::{Access, Serving as Served, Session};
 use crate::fuse::transport::{Offer, Transport, Wanted};
+use crate::fuse::{Pages, ServeOptions};
 use crate::store::Store;
 use crate::store::containers::{Container, MountRecord};
 use crate::sys::process::{self, Fork};
@@ -247,6 +247,9 @@ impl Serving {
         let device = open_device()?;
         attach(&device, union, source, &self.mountpoint, &self.options)?;
         let (access, options) = (access(&self.options), self.serve_options());
+        if self.options.pages == Some(Pages::Own) && !union.is_read_only() {
+            log::warn!("mount option pages: own has no effect on a mount that can be changed");
+        }
         self.or_unmount(
             self.spread().and_then(|()| {
                 Session::greet(Arc::clone(union), device, access, options, transport)
@@ -270,6 +273,7 @@ impl Serving {
             static_nlink: self.options.static_nlink,
             noxattrs: self.options.noxattrs,
             noacl: self.options.noacl,
+            pages: self.options.pages.unwrap_or(Pages::Own),
         }
     }
 

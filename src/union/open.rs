@@ -54,6 +54,19 @@ impl Union {
         !node.has_upper_data()
     }
 
+    /// Whether a file's data is in a directory layer, and shorter than so many bytes.
+    ///
+    /// # Errors
+    /// What the layer reports.
+    pub fn is_small_host_file(&self, node: &Node, bytes: u64) -> Result<bool> {
+        if node.has_upper_data() || node.kind() != FileType::Regular {
+            return Ok(false);
+        }
+        let lower = self.data_lower(node)?;
+        let layer = lower.layer();
+        Ok(!layer.overlay_xattrs_are_data() && layer.stat(lower.node())?.size < bytes)
+    }
+
     /// Opens a regular file; for writing it is copied up first, for truncating without its data.
     ///
     /// # Errors

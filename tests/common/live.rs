@@ -125,6 +125,16 @@ impl Live {
 
     /// A union of one's own. `dir` is from [`dirs`].
     pub fn serve(transport: Transport, dir: TempDir, union: Arc<Union>) -> Live {
+        Self::serve_as(transport, dir, union, ServeOptions::default())
+    }
+
+    /// The same, shown like this.
+    pub fn serve_as(
+        transport: Transport,
+        dir: TempDir,
+        union: Arc<Union>,
+        options: ServeOptions,
+    ) -> Live {
         rustix::process::umask(rustix::fs::Mode::empty());
         let point = dir.path().join("mount");
         let fuse: OwnedFd = File::options()
@@ -138,10 +148,12 @@ impl Live {
             fuse.as_raw_fd()
         );
         let data = CString::new(data).unwrap();
-        let flags = MountFlags::empty();
+        let flags = match union.is_read_only() {
+            true => MountFlags::RDONLY,
+            false => MountFlags::empty(),
+        };
         mount("live", &point, "fuse.strata", flags, data.as_c_str()).unwrap();
         watch(point.clone());
-        let options = ServeOptions::default();
         let session = Session::greet(union, fuse, Access::All, options, transport).unwrap();
         assert_eq!(session.transport(), transport);
         let server = session.server();

@@ -50,7 +50,7 @@ fn requests_of_the_main_operations() {
         find();
         // The three directories; what changes is asked for at most once more.
         let counted = live.counted(find);
-        let most = [("opendir", 3), ("getattr", 3), ("statfs", 1)];
+        let most = [("getattr", 3), ("statfs", 1)];
         assert_costs("find", &counted, &most);
 
         fs::create_dir(live.path("new")).unwrap();

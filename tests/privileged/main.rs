@@ -29,5 +29,6 @@ mod owners;
 mod passthrough;
 mod provenance;
 mod semantics;
+mod unopened;
 mod uring;
 mod verify;

@@ -60,6 +60,12 @@ impl UringSession {
         if agreed.has(init::PASSTHROUGH) {
             server.allow_passthrough();
         }
+        if agreed.has(init::NO_OPENDIR_SUPPORT) {
+            server.spare_opendir();
+        }
+        if agreed.has(init::NO_OPEN_SUPPORT) {
+            server.spare_open();
+        }
         let context = Arc::new(Context {
             server,
             device,

@@ -19,7 +19,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::Failure;
 pub use crate::fuse::transport::Wanted as Transport;
-use crate::fuse::{Ids, Lifetimes};
+use crate::fuse::{Ids, Lifetimes, Pages};
 use crate::layer::owner_record::RecordName;
 use crate::union::RedirectDir;
 pub use values::{Switch, Verity, Xino};
@@ -53,6 +53,8 @@ pub struct MountOptions {
     pub remove: bool,
     /// How requests reach the daemon.
     pub transport: Transport,
+    /// Where the kernel keeps what is read of a read-only mount; `None`: in the mount.
+    pub pages: Option<Pages>,
     /// Directory layers, top first.
     pub lowers: Vec<PathBuf>,
     /// Directory layers below all others whose files are seen only through redirects of metacopies

@@ -8,6 +8,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags as Spread};
 use super::values::{SWITCH, Verity, Xino, one_of};
 use super::{MountOptions, Transport, Users, words};
 use crate::error::Failure;
+use crate::fuse::Pages;
 use crate::fuse::ids::IdMap;
 use crate::fuse::policy::FOREVER;
 use crate::layer::owner_record::RecordName;
@@ -301,7 +302,10 @@ const STRATA: &[(&str, Effect)] = &[
         "transport",
         Text(|o, v| put(&mut o.transport, one_of(v, TRANSPORT))),
     ),
+    ("pages", Text(|o, v| some(&mut o.pages, one_of(v, PAGES)))),
 ];
+
+const PAGES: &[(&str, Pages)] = &[("own", Pages::Own), ("shared", Pages::Shared)];
 
 const TRANSPORT: &[(&str, Transport)] = &[
     ("auto", Transport::Auto),

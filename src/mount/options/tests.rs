@@ -145,7 +145,9 @@ fn fuse_overlayfs_words() {
 
 #[test]
 fn our_words() {
-    let options = parsed(r"image=nginx:1,root=/s,fsname=a\,b,transport=uring,name=web,rm");
+    let options =
+        parsed(r"image=nginx:1,root=/s,fsname=a\,b,transport=uring,pages=shared,name=web,rm");
+    assert_eq!(options.pages, Some(Pages::Shared));
     assert_eq!(options.image.as_deref(), Some("nginx:1"));
     assert_eq!(options.root, Some("/s".into()));
     assert_eq!(options.fsname.as_deref(), Some("a,b"));
