@@ -171,6 +171,8 @@ impl DirLayer {
     /// The marks of an object, and how to read it if it is a directory.
     fn marks(&self, place: &Place, stat: &Stat) -> Result<(Marks, Listing)> {
         let mut marks = place.marks(self.forms.space)?;
+        // Cut to nothing, and a crash came before the mark was taken away.
+        marks.metacopy &= stat.size > 0;
         let mut how = Listing::default();
         if stat.is_dir() {
             let opaque = self.forms.space.name(Mark::Opaque);

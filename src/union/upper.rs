@@ -254,7 +254,15 @@ impl Upper {
         if self.is_whiteout(&place, &stat)? {
             return Ok(UpperEntry::Whiteout);
         }
-        let marks = place.marks(self.space)?;
+        let mut marks = place.marks(self.space)?;
+        if marks.metacopy && stat.size == 0 {
+            // It was cut to nothing, and a crash came before the mark was taken away. An empty file has
+            // no data elsewhere; with the mark, what is written to it next would be lost.
+            if !self.is_read_only() {
+                drop_mark(&place, &self.space.name(Mark::Metacopy))?;
+            }
+            marks.metacopy = false;
+        }
         let stat = self.records.shown(&place, stat)?;
         Ok(UpperEntry::Node { stat, marks })
     }
@@ -348,6 +356,14 @@ impl Upper {
             log::warn!("clear a removed directory in work: {e}");
         }
         Ok(())
+    }
+}
+
+/// Takes a mark away, if somebody else has not.
+fn drop_mark(place: &Place, mark: &std::ffi::OsStr) -> Result<()> {
+    match place.remove_xattr(mark) {
+        Err(e) if e.errno() == Errno::ENODATA => Ok(()),
+        other => other,
     }
 }
 

@@ -465,3 +465,29 @@ fn data_only_layers_give_only_data() {
         assert!(!there, "{words}");
     }
 }
+
+/// A daemon that was killed between cutting a metacopy and taking the mark away.
+#[test]
+fn a_metacopy_that_a_crash_left_cut_is_empty() {
+    let test = "options::a_metacopy_that_a_crash_left_cut_is_empty";
+    let cut = "echo data >a/f; : >u/f; setfattr -n trusted.overlay.metacopy u/f";
+    let Some(dirs) = Dirs::new(test, cut) else {
+        return;
+    };
+    let shown = |words: &str, text: &str| {
+        dirs.mounted(words);
+        let path = dirs.path("f");
+        let (meta, read) = (fs::metadata(&path), fs::read_to_string(&path));
+        assert_eq!(read.unwrap(), text, "{words}");
+        assert_eq!(meta.unwrap().len(), text.len() as u64, "{words}");
+        if text.is_empty() && words.contains("upperdir") {
+            fs::write(&path, "new").unwrap();
+        }
+        dirs.umount();
+    };
+    shown("lowerdir=u:a,metacopy=on", "");
+    // What is written to it stays.
+    let both = "lowerdir=a,upperdir=u,workdir=w,metacopy=on";
+    shown(both, "");
+    shown(both, "new");
+}
