@@ -293,8 +293,20 @@ impl Union {
                 Ok(())
             }
             Some(UpperEntry::Node { .. }) => {
-                raw_rename(old, new, RawRename::EXCHANGE)?;
-                upper.remove_dir(&old.dir, old.name, old.below)
+                upper.clear_hidden(&new.dir, new.name)?;
+                let flags = match old.below {
+                    true => RawRename::WHITEOUT,
+                    false => RawRename::empty(),
+                };
+                match raw_rename(old, new, flags) {
+                    Err(e) if old.below && e.errno() == Errno::EINVAL => {
+                        // No RENAME_WHITEOUT here. A crash between the two shows an empty directory
+                        // under the old name.
+                        raw_rename(old, new, RawRename::EXCHANGE)?;
+                        upper.remove_dir(&old.dir, old.name, old.below)
+                    }
+                    other => other,
+                }
             }
         }
     }

@@ -328,6 +328,26 @@ impl Upper {
         Ok(renamed?)
     }
 
+    /// Empties a directory that holds nothing but whiteouts, so that another can take its place at once.
+    /// It stays as it is in the merged view all the time.
+    pub(super) fn clear_hidden(&self, dir: impl AsFd, name: &Name) -> Result<()> {
+        let within = Arc::new(open_beneath(dir, name, OFlags::PATH | OFlags::DIRECTORY)?);
+        let mut names = Vec::new();
+        crate::sys::dir::list(&within, |name, _, _| {
+            names.push(crate::name::NameBuf::new(name)?);
+            Ok(())
+        })?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        let place = Place::Held(Arc::clone(&within));
+        place.set_xattr(&self.space.name(Mark::Opaque), b"y", XattrFlags::empty())?;
+        for name in names {
+            rustix::fs::unlinkat(&within, name.as_os_str(), AtFlags::empty())?;
+        }
+        Ok(())
+    }
+
     /// Takes a directory that holds nothing but whiteouts away from `name`; a whiteout stays in
     /// its place if `whiteout`.
     pub(super) fn remove_dir(&self, dir: impl AsFd, name: &Name, whiteout: bool) -> Result<()> {

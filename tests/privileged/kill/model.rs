@@ -1,6 +1,6 @@
 //! What a directory must look like: changed by the same steps as the real one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{
@@ -41,7 +41,11 @@ pub struct Model {
     now: State,
     perhaps: Vec<State>,
     next: u64,
+    /// The last steps and what became of them, for who has to find out why.
+    last: VecDeque<String>,
 }
+
+const KEPT: usize = 6;
 
 /// How a step ended.
 #[derive(PartialEq, Eq)]
@@ -107,6 +111,12 @@ impl Step {
         }
     }
 
+    /// The step without its data.
+    fn short(&self) -> String {
+        let text = format!("{self:?}");
+        text.chars().take(60).collect()
+    }
+
     /// Does it in a real directory.
     fn run(&self, dir: &Path) -> io::Result<()> {
         let open = |name: &str, options: &mut OpenOptions| options.open(dir.join(name));
@@ -167,6 +177,7 @@ impl Model {
             },
             perhaps: Vec::new(),
             next: 0,
+            last: VecDeque::new(),
         };
         for (name, size) in [("f0", 10), ("f1", 5000), ("big", 3 << 20), ("d0/f0", 100)] {
             let data = vec![u8::try_from(name.len()).unwrap(); size];
@@ -211,7 +222,10 @@ impl Model {
     /// Does a step, in the directory and here.
     pub fn run(&mut self, dir: &Path, step: &Step) -> Done {
         let mut states = self.now.after(step, &mut self.next);
-        match step.run(dir) {
+        let done = step.run(dir);
+        self.last.push_back(format!("{} {done:?}", step.short()));
+        self.last.drain(..self.last.len().saturating_sub(KEPT));
+        match done {
             Ok(()) => {
                 let last = states.pop();
                 self.now = last.unwrap_or_else(|| panic!("{step:?} succeeded"));
@@ -241,7 +255,10 @@ impl Model {
             }
             why = format!("{why}\n {difference}");
         }
-        Err(format!("neither the old nor the new:{why}"))
+        let last = self.last.make_contiguous().join("\n  ");
+        Err(format!(
+            "neither the old nor the new:{why}\nlast:\n  {last}"
+        ))
     }
 }
 
