@@ -53,6 +53,8 @@ pub struct Marks {
     pub host_origin: Option<Box<[u8]>>,
     /// How many names a file that is in the index of links has.
     pub links: Option<LinkCount>,
+    /// It is known that there are no extended attributes, these or others.
+    pub no_xattrs: bool,
 }
 
 /// The number of names that a copied-up file of several names has in the merged tree

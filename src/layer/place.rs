@@ -203,8 +203,12 @@ impl Place {
 
     /// The marks among the object's attributes.
     pub fn marks(&self, space: MarkSpace) -> Result<Marks> {
-        let mut marks = Marks::default();
-        for name in self.xattr_names()? {
+        let names = self.xattr_names()?;
+        let mut marks = Marks {
+            no_xattrs: names.is_empty(),
+            ..Marks::default()
+        };
+        for name in names {
             if space.unescape(&name).is_none()
                 && let Some(value) = self.xattr(&name)?
             {

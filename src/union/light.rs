@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::lookup::Seen;
-use super::node::{Identity, Link};
+use super::node::{Identity, Link, Xattrs};
 use super::{Ino, LowerRef, Node, NodeId, Union};
 use crate::error::{Errno, Error, Result};
 use crate::layer::Entry;
@@ -110,7 +110,7 @@ impl Union {
                 index: None,
                 plain: true,
                 home: Some(Link { parent, name }),
-                bare: false,
+                xattrs: Xattrs::Unknown,
             };
             parent = self.nodes.obtain(identity, 0);
         }

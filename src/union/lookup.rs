@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::linked::Indexed;
-use super::node::Identity;
+use super::node::{Identity, Xattrs};
 use super::upper::UpperEntry;
 use super::{Ino, LowerRef, Node, NodeId, RedirectDir, Union};
 use crate::error::{Errno, Error, Result};
@@ -99,6 +99,7 @@ impl Union {
             return self.see_indexed(first, &entry.stat, indexed).map(Some);
         }
         let mut stat = entry.stat;
+        let known = Xattrs::of(&entry.marks);
         let ino = match lower.last() {
             Some((last, bottom)) if stat.is_dir() => self.lower_ino(last, &bottom.stat),
             _ => self.lower_ino(first, &stat),
@@ -119,7 +120,7 @@ impl Union {
             upper: false,
             metacopy: false,
             index: None,
-            bare: false,
+            xattrs: known,
         };
         Ok(Some(Seen { identity, stat }))
     }
@@ -140,7 +141,7 @@ impl Union {
                 index: None,
                 plain: false,
                 home: None,
-                bare: false,
+                xattrs: Xattrs::Unknown,
             },
             stat: Stat {
                 ino: ino.0,
@@ -168,7 +169,7 @@ impl Union {
                 index: Some(indexed.name),
                 plain: false,
                 home: None,
-                bare: false,
+                xattrs: Xattrs::Unknown,
             },
             stat,
         })
@@ -203,6 +204,7 @@ impl Union {
             let below = lower.first().map(|(_, entry)| entry.stat.nlink);
             stat.nlink = self.names_of(stat.nlink, marks.links, below);
         }
+        let known = Xattrs::of(marks);
         stat.ino = ino.0;
         if stat.is_dir() && !lower.is_empty() {
             // As overlayfs: the number of subdirectories of a merged directory isn't counted.
@@ -219,7 +221,7 @@ impl Union {
                 index,
                 plain: false,
                 home: None,
-                bare: false,
+                xattrs: known,
             },
             stat,
         })

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ino;
 use super::light::Counts;
-use crate::layer::{Layer, LayerNode};
+use crate::layer::{Layer, LayerNode, Marks};
 use crate::name::{Name, NameBuf};
 use crate::stat::FileType;
 use crate::sync::Mutex;
@@ -110,9 +110,30 @@ pub(super) struct State {
     pub held: Option<Arc<OwnedFd>>,
     /// Whether an upper directory has a default ACL, once that is known.
     pub default_acl: Option<bool>,
-    /// It was made here, and was given no attributes of `security.` since: the kernel asks for file
-    /// capabilities at the first write to each file.
-    pub bare: bool,
+    /// What is known of its extended attributes.
+    pub xattrs: Xattrs,
+}
+
+/// What is known of an object's extended attributes without asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Xattrs {
+    #[default]
+    Unknown,
+    /// It was made here, and was given no file capabilities since: the kernel asks for them at the
+    /// first write to each file.
+    NoCapabilities,
+    /// None are to be seen.
+    None,
+}
+
+impl Xattrs {
+    /// What a lookup has found.
+    pub fn of(marks: &Marks) -> Self {
+        match marks.no_xattrs {
+            true => Xattrs::None,
+            false => Xattrs::Unknown,
+        }
+    }
 }
 
 /// One name of a node.
@@ -280,7 +301,7 @@ pub(super) struct Identity {
     pub plain: bool,
     /// The name of one that is found by its number.
     pub home: Option<Link>,
-    pub bare: bool,
+    pub xattrs: Xattrs,
 }
 
 impl Identity {
@@ -296,7 +317,7 @@ impl Identity {
             index: None,
             plain: false,
             home: None,
-            bare: true,
+            xattrs: Xattrs::NoCapabilities,
         }
     }
 }
@@ -407,7 +428,7 @@ impl NodeTable {
             metacopy: found.metacopy,
             index: found.index,
             names: found.home.into_iter().collect(),
-            bare: found.bare,
+            xattrs: found.xattrs,
             ..State::default()
         };
         let noted = u64::from(table.noted.of(id));

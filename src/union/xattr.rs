@@ -9,6 +9,7 @@ use rustix::fs::XattrFlags;
 
 use super::copy_up::{CAPABILITIES, Data};
 use super::create::DEFAULT_ACL;
+use super::node::Xattrs;
 use super::provenance::LAYER;
 use super::{Node, Union};
 use crate::error::{Errno, Error, Result};
@@ -47,8 +48,10 @@ impl Union {
         if name == LAYER {
             return self.layers_of(node);
         }
-        if name == CAPABILITIES && node.with_state(|s| s.bare) {
-            return Ok(None);
+        match node.with_state(|s| s.xattrs) {
+            Xattrs::None => return Ok(None),
+            Xattrs::NoCapabilities if name == CAPABILITIES => return Ok(None),
+            _ => {}
         }
         if node.has_upper() {
             let _tree = self.tree.read();
@@ -69,6 +72,9 @@ impl Union {
     /// # Errors
     /// What the layers report.
     pub fn xattr_names(&self, node: &Node) -> Result<Vec<Vec<u8>>> {
+        if node.with_state(|s| s.xattrs) == Xattrs::None {
+            return Ok(Vec::new());
+        }
         let space = self.space();
         if node.has_upper() {
             let _tree = self.tree.read();
@@ -136,8 +142,11 @@ impl Union {
         if name == DEFAULT_ACL {
             node.with_state(|s| s.default_acl = None);
         }
-        if name == CAPABILITIES {
-            node.with_state(|s| s.bare = false);
-        }
+        node.with_state(|s| {
+            s.xattrs = match name == CAPABILITIES || s.xattrs == Xattrs::Unknown {
+                true => Xattrs::Unknown,
+                false => Xattrs::NoCapabilities,
+            };
+        });
     }
 }
