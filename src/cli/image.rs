@@ -4,14 +4,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::confirm::confirmed;
-use super::format::exact_size;
-use super::{Context, each, history, images, import, inspect, load, print, print_line, save};
+use super::{Context, each, history, images, import, inspect, load, print_line, prune, save};
 use crate::error::Failure;
 use crate::image::Reference;
-use crate::store::images::ImageFilters;
 use crate::store::names::Removed;
-use crate::store::prune::Prune;
 
 /// Manage images.
 #[derive(Debug, clap::Args)]
@@ -127,68 +123,18 @@ impl RmiArgs {
     Filters: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]."
 )]
 pub struct PruneArgs {
-    /// All that no container uses, not only those without a name.
-    #[arg(short, long)]
-    all: bool,
-
-    /// Don't ask.
-    #[arg(short, long)]
-    force: bool,
-
-    /// Only those that fit: until=, label= or label!=.
-    #[arg(long = "filter", value_name = "FILTER")]
-    filters: Vec<String>,
+    #[command(flatten)]
+    choice: prune::Choice,
 }
 
 impl PruneArgs {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let filters = prune_filters(&self.filters)?;
-        let (which, warning) = if self.all {
-            (
-                Prune::Unused,
-                "This will remove all images without at least one container associated to them.",
-            )
-        } else {
-            (Prune::Dangling, "This will remove all dangling images.")
-        };
-        if !self.force && !confirmed(warning)? {
-            return Ok(ExitCode::SUCCESS);
+        let filters = self.choice.filters()?;
+        let warning = format!("This will remove {}.", self.choice.in_words());
+        if self.choice.is_confirmed(&warning)? {
+            let pruned = context.store.prune_images(self.choice.which(), &filters)?;
+            prune::print_pruned(&pruned.images, pruned.freed)?;
         }
-        let pruned = context.store.prune_images(which, &filters)?;
-        print_pruned(&pruned.images)?;
-        print_line(format_args!(
-            "Total reclaimed space: {}",
-            exact_size(pruned.freed)
-        ))?;
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// The filters that a prune has.
-pub(super) fn prune_filters(words: &[String]) -> Result<ImageFilters, Failure> {
-    for word in words {
-        let key = word.split('=').next().unwrap_or_default();
-        if !matches!(key, "until" | "label" | "label!" | "dangling") {
-            return Err(Failure::usage(format!(
-                "invalid filter '{}': there are until=, label= and label!=",
-                word.escape_debug()
-            )));
-        }
-    }
-    ImageFilters::parse(words)
-}
-
-/// Docker's list of what a prune removed.
-pub(super) fn print_pruned(removed: &[Removed]) -> Result<(), Failure> {
-    if removed.is_empty() {
-        return Ok(());
-    }
-    print_line("Deleted Images:")?;
-    for removed in removed {
-        match removed {
-            Removed::Untagged(name) => print_line(format_args!("untagged: {name}"))?,
-            Removed::Deleted(digest) => print_line(format_args!("deleted: {digest}"))?,
-        }
-    }
-    print("\n")
 }

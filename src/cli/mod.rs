@@ -35,6 +35,7 @@ mod ls;
 mod man;
 mod mount;
 mod progress;
+mod prune;
 mod ps;
 mod readlink;
 mod rm;

@@ -6,16 +6,13 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::confirm::confirmed;
 use super::format::{Column, Format, age, ellipsis, exact_size, show};
-use super::image::{print_pruned, prune_filters};
 use super::ps::{command_line, seconds_since, status};
-use super::{Context, print, print_line};
+use super::{Context, print, print_line, prune};
 use crate::error::Failure;
 use crate::image::Reference;
 use crate::mount::info::{Info, Version, info};
 use crate::store::Store;
-use crate::store::prune::Prune;
 use crate::store::usage::{DiskUsage, ImageUsage};
 
 /// Look after the store.
@@ -305,47 +302,27 @@ fn container_rows(store: &Store, usage: &DiskUsage) -> Result<Vec<Value>, Failur
     Filters: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE]."
 )]
 pub struct PruneArgs {
-    /// All images that no container uses, not only those without a name.
-    #[arg(short, long)]
-    all: bool,
-
-    /// Don't ask.
-    #[arg(short, long)]
-    force: bool,
-
-    /// Only those that fit: until=, label= or label!=.
-    #[arg(long = "filter", value_name = "FILTER")]
-    filters: Vec<String>,
+    #[command(flatten)]
+    choice: prune::Choice,
 }
 
 impl PruneArgs {
     pub fn run(self, context: &Context) -> Result<ExitCode, Failure> {
-        let filters = prune_filters(&self.filters)?;
-        let (which, images) = if self.all {
-            (
-                Prune::Unused,
-                "all images without at least one container associated to them",
-            )
-        } else {
-            (Prune::Dangling, "all dangling images")
-        };
+        let filters = self.choice.filters()?;
         let warning = format!(
             "This will remove:\n  - all containers that are not mounted, and what was changed in \
-             them\n  - {images}\n  - whatever no image refers to\n"
+             them\n  - {}\n  - whatever no image refers to\n",
+            self.choice.in_words()
         );
-        if !self.force && !confirmed(&warning)? {
+        if !self.choice.is_confirmed(&warning)? {
             return Ok(ExitCode::SUCCESS);
         }
-        let pruned = context.store.prune(which, &filters)?;
+        let pruned = context.store.prune(self.choice.which(), &filters)?;
         if !pruned.containers.is_empty() {
             let ids = pruned.containers.join("\n");
             print(&format!("Deleted Containers:\n{ids}\n\n"))?;
         }
-        print_pruned(&pruned.images)?;
-        print_line(format_args!(
-            "Total reclaimed space: {}",
-            exact_size(pruned.freed)
-        ))?;
+        prune::print_pruned(&pruned.images, pruned.freed)?;
         Ok(ExitCode::SUCCESS)
     }
 }

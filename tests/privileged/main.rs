@@ -10,6 +10,7 @@
 mod common;
 
 mod containers;
+mod copies;
 mod costs;
 mod daemon;
 mod differential;
@@ -29,6 +30,7 @@ mod owners;
 mod passthrough;
 mod provenance;
 mod semantics;
+mod switch;
 mod unopened;
 mod uring;
 mod verify;
