@@ -85,7 +85,7 @@ impl<W: Write> Layer<'_, W> {
             );
             return Ok(());
         };
-        let mut member = member_of(&change.path, kind, &found.stat);
+        let mut member = Member::new(&change.path, kind, &found.stat);
         member.xattrs = xattrs(self.union, &found.node)?;
         if member.kind != MemberKind::Regular {
             return self.append(member, &mut io::empty(), None);
@@ -127,7 +127,7 @@ impl<W: Write> Layer<'_, W> {
             ctime: Timespec::default(),
         };
         self.append(
-            member_of(&hidden, MemberKind::Regular, &stat),
+            Member::new(&hidden, MemberKind::Regular, &stat),
             &mut io::empty(),
             None,
         )
@@ -170,29 +170,6 @@ impl<W: Write> Layer<'_, W> {
         self.written.entries += 1;
         self.written.content_size += member.size;
         self.index.add(member, key)
-    }
-}
-
-fn member_of(path: &[u8], kind: MemberKind, stat: &Stat) -> Member {
-    let size = if kind == MemberKind::Regular {
-        stat.size
-    } else {
-        0
-    };
-    Member {
-        path: path.to_vec(),
-        kind,
-        perm: stat.perm,
-        uid: stat.uid,
-        gid: stat.gid,
-        mtime: stat.mtime,
-        atime: None,
-        ctime: None,
-        size,
-        data_offset: 0,
-        stored_size: size,
-        sparse: None,
-        xattrs: Vec::new(),
     }
 }
 

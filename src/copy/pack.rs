@@ -54,7 +54,7 @@ impl<T: Tree, W: Write> Pack<'_, T, W> {
             log::warn!("{}: a socket can't be in an archive", about());
             return Ok(());
         };
-        let mut member = member_of(&path, kind, &stat);
+        let mut member = Member::new(&path, kind, &stat);
         if !matches!(member.kind, MemberKind::HardLink(_)) {
             member.xattrs = self.tree.xattrs(node).context(about)?;
             member
@@ -196,27 +196,5 @@ impl Read for Runs<'_> {
         self.at += n as u64;
         self.progress.advance(n as u64);
         Ok(n)
-    }
-}
-
-fn member_of(path: &[u8], kind: MemberKind, stat: &Stat) -> Member {
-    let size = match kind {
-        MemberKind::Regular => stat.size,
-        _ => 0,
-    };
-    Member {
-        path: path.to_vec(),
-        kind,
-        perm: stat.perm,
-        uid: stat.uid,
-        gid: stat.gid,
-        mtime: stat.mtime,
-        atime: None,
-        ctime: None,
-        size,
-        data_offset: 0,
-        stored_size: size,
-        sparse: None,
-        xattrs: Vec::new(),
     }
 }

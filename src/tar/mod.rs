@@ -8,7 +8,7 @@ pub mod writer;
 pub use reader::TarReader;
 pub use writer::TarWriter;
 
-use crate::stat::Timespec;
+use crate::stat::{Stat, Timespec};
 
 /// The longest value of an extended attribute (`XATTR_SIZE_MAX`), in bytes.
 pub(crate) const MAX_XATTR_VALUE: usize = 65536;
@@ -73,4 +73,31 @@ pub struct Member {
     pub sparse: Option<Vec<Segment>>,
     /// Extended attributes (`SCHILY.xattr.*`), sorted by name, each name once.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Member {
+    /// A member for an object with these attributes. Of its times only the last change of the contents is
+    /// kept, so that an archive doesn't depend on when it is made.
+    #[must_use]
+    pub fn new(path: &[u8], kind: MemberKind, stat: &Stat) -> Self {
+        let size = match kind {
+            MemberKind::Regular => stat.size,
+            _ => 0,
+        };
+        Self {
+            path: path.to_vec(),
+            kind,
+            perm: stat.perm,
+            uid: stat.uid,
+            gid: stat.gid,
+            mtime: stat.mtime,
+            atime: None,
+            ctime: None,
+            size,
+            data_offset: 0,
+            stored_size: size,
+            sparse: None,
+            xattrs: Vec::new(),
+        }
+    }
 }
