@@ -101,7 +101,7 @@ def every(strata, peer_1, peer_2):
         Contender("fuse-overlayfs-2", peer_2),
     ]
     for transport in ("dev", "uring"):
-        found.append(Contender(f"strata-dirs-{transport}", strata, transport=transport))
+        found.append(Contender(f"strata-dirs-{transport}", strata, transport=transport, options=("metacopy=on",)))
         found.append(Contender(f"strata-image-{transport}", strata, image=True, transport=transport))
     return found
 

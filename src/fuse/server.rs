@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::backing::Modes;
@@ -22,6 +22,9 @@ use crate::union::{Caller, Found, FsStat, Named, Node, NodeId, SetAttr, Union};
 
 /// Threads for jobs.
 const JOB_THREADS: usize = 16;
+
+/// After so many forgotten nodes the memory that they had is given back.
+const TRIM_AFTER: u64 = 1 << 16;
 
 /// How long a hold waits for changes under way.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +59,8 @@ pub struct Server<I> {
     options: ServeOptions,
     requests: Counts,
     pub(super) unopened: Unopened,
+    /// How many nodes the kernel has forgotten.
+    forgotten: AtomicU64,
     gate: Gate,
     jobs: Jobs,
 }
@@ -142,6 +147,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             numbers_apart: AtomicBool::new(false),
             requests: Counts::default(),
             unopened: Unopened::default(),
+            forgotten: AtomicU64::new(0),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
         })
@@ -376,6 +382,10 @@ impl<I: Send + Sync + 'static> Server<I> {
         if !self.union.has(node) {
             self.modes.forget(node);
             self.unopened.forget(node);
+            let before = self.forgotten.fetch_add(1, Ordering::Relaxed);
+            if before % TRIM_AFTER == TRIM_AFTER - 1 {
+                self.jobs.run(Box::new(crate::sys::heap::trim));
+            }
         }
     }
 

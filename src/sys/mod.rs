@@ -6,6 +6,7 @@ pub mod dir;
 pub mod fd;
 pub mod fuse_dev;
 pub mod handle;
+pub mod heap;
 pub mod map;
 pub mod mount;
 pub mod process;

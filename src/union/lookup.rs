@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::linked::Indexed;
+use super::names::{MANY, Which};
 use super::node::{Identity, Xattrs};
 use super::upper::UpperEntry;
 use super::{Ino, LowerRef, Node, NodeId, RedirectDir, Union};
@@ -88,7 +89,7 @@ impl Union {
                 };
             }
         }
-        let lower = self.lower_parts(parent.lower(), name)?;
+        let lower = self.parts_below(parent, name)?;
         let Some((first, entry)) = lower.first() else {
             return Ok(None);
         };
@@ -180,7 +181,7 @@ impl Union {
         if stat.is_dir() && !marks.opaque {
             lower = match self.followed(marks.redirect.as_deref()) {
                 Some(path) => self.redirected(parent, path)?,
-                None => self.lower_parts(parent.lower(), name)?,
+                None => self.parts_below(parent, name)?,
             };
             // A file below ends the merge: it is hidden by the directory.
             lower.retain(|(_, e)| e.stat.is_dir());
@@ -198,7 +199,7 @@ impl Union {
         if index.is_some() {
             // The lower file's own count is asked for where the mark is against that.
             if lower.is_empty() {
-                lower = self.lower_parts(parent.lower(), name)?;
+                lower = self.parts_below(parent, name)?;
                 lower.retain(|(l, _)| l.layer().host_origin(l.node()) == marks.host_origin);
             }
             let below = lower.first().map(|(_, entry)| entry.stat.nlink);
@@ -235,7 +236,7 @@ impl Union {
         // Without the right to open by handle, the handle is still as good as a name for what is
         // under the same path.
         if marks.host_origin.is_some() && !stat.is_dir() {
-            let below = self.lower_parts(parent.lower(), name)?;
+            let below = self.parts_below(parent, name)?;
             if let Some((lower, entry)) = below.first()
                 && lower.layer().host_origin(lower.node()) == marks.host_origin
             {
@@ -310,15 +311,42 @@ impl Union {
         self.lower_parts(&dirs, Name::from_bytes(name)?)
     }
 
-    /// What the lowers contribute to a name, top first: one object, or several directories.
+    /// What the lowers contribute to a name in a directory, top first.
+    pub(super) fn parts_below(
+        &self,
+        parent: &Node,
+        name: &Name,
+    ) -> Result<Vec<(LowerRef, NodeEntry)>> {
+        let dirs = parent.lower();
+        let which = match dirs.len() < MANY {
+            true => None,
+            false => self.names.which(parent.id(), dirs, name)?,
+        };
+        self.parts_in(dirs, name, which)
+    }
+
+    /// What these directories contribute to a name, top first: one object, or several directories.
     pub(super) fn lower_parts(
         &self,
         dirs: &[LowerRef],
         name: &Name,
     ) -> Result<Vec<(LowerRef, NodeEntry)>> {
+        self.parts_in(dirs, name, None)
+    }
+
+    /// The same; `which` are known to be the only ones that have the name.
+    fn parts_in(
+        &self,
+        dirs: &[LowerRef],
+        name: &Name,
+        mut which: Option<Which>,
+    ) -> Result<Vec<(LowerRef, NodeEntry)>> {
         let mut name = NameBuf::from(name);
         let mut parts: Vec<(LowerRef, NodeEntry)> = Vec::new();
         for (at, dir) in dirs.iter().enumerate() {
+            if which.as_ref().is_some_and(|which| !which.has(at)) {
+                continue;
+            }
             let entry = match dir.layer().lookup(dir.node(), &name)? {
                 None => continue,
                 Some(Entry::Whiteout) => break,
@@ -358,7 +386,10 @@ impl Union {
                     parts.extend(self.lower_dirs_at(self.roots_below(place), path)?);
                     break;
                 }
-                Some(sibling) => name = NameBuf::new(sibling)?,
+                Some(sibling) => {
+                    name = NameBuf::new(sibling)?;
+                    which = None;
+                }
                 None => {}
             }
         }
@@ -406,7 +437,7 @@ impl Union {
 
     /// Whether a name would be there if the upper had nothing under it.
     pub(super) fn lower_has(&self, parent: &Node, name: &Name) -> Result<bool> {
-        Ok(!self.lower_parts(parent.lower(), name)?.is_empty())
+        Ok(!self.parts_below(parent, name)?.is_empty())
     }
 
     /// The number of a directory entry whose listing doesn't tell it.

@@ -28,6 +28,7 @@ mod light;
 mod link;
 mod linked;
 mod lookup;
+mod names;
 mod node;
 mod open;
 mod place;
@@ -61,6 +62,7 @@ use crate::stat::FileType;
 use crate::sync::RwLock;
 use dir_fds::DirFds;
 use ino::HostFs;
+use names::Names;
 use node::NodeTable;
 
 /// Who asks: what the protocol knows of the requesting process.
@@ -129,6 +131,7 @@ pub struct Union {
     root: Arc<Node>,
     nodes: NodeTable,
     dir_fds: DirFds,
+    names: Names,
     tree: RwLock<()>,
 }
 
@@ -174,6 +177,7 @@ impl Union {
             nodes: NodeTable::new(Arc::clone(&root)),
             root,
             dir_fds: DirFds::default(),
+            names: Names::default(),
             tree: RwLock::new(()),
         };
         union.adopt_root()?;
@@ -207,6 +211,7 @@ impl Union {
     pub fn forget(&self, id: NodeId, count: u64) {
         for gone in self.nodes.forget(id, count) {
             self.dir_fds.remove(gone);
+            self.names.forget(gone);
         }
     }
 

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::cli::{self, Strata};
+use crate::common::daemon::Daemon;
+use crate::common::tree;
 
 fn sh(dir: &Path, script: &str) {
     let mut command = Command::new("sh");
@@ -99,4 +101,77 @@ fn layers_may_be_anywhere_and_overlap() {
     inner.unmount();
     sh(dir, "umount kernel ram");
     looked.unwrap();
+}
+
+/// Enough of them that which has a name is looked up in their listings: files, directories, whiteouts
+/// and opaque directories under few names, in every order, beside the kernel.
+#[test]
+fn many_layers_show_what_the_kernel_shows() {
+    if !cli::can_mount("layers::many_layers_show_what_the_kernel_shows") {
+        return;
+    }
+    let strata = Strata::new();
+    sh(
+        &strata.scratch,
+        "mkdir ours theirs upper work
+         for l in $(seq 1 12); do
+           mkdir -p l$l/sub
+           for at in l$l l$l/sub; do
+             for n in $(seq 1 40); do
+               case $(((l * 7 + n * n * 3 + l * n) % 9)) in
+                 0 | 1) echo $l >$at/n$n ;;
+                 2 | 3) mkdir $at/n$n; echo $l >$at/n$n/f$((l % 4)) ;;
+                 4) mknod $at/n$n c 0 0 ;;
+                 5) mkdir $at/n$n; setfattr -n trusted.overlay.opaque -v y $at/n$n; echo $l >$at/n$n/g ;;
+                 6) mkdir $at/n$n; mknod $at/n$n/f$((l % 3)) c 0 0 ;;
+               esac
+             done
+           done
+         done",
+    );
+    let at = |name: &str| strata.path(name);
+    let lowers: Vec<_> = (1..=12)
+        .map(|n| at(&format!("l{n}")).display().to_string())
+        .collect();
+    let lowers = format!("lowerdir={}", lowers.join(":"));
+    let theirs = at("theirs");
+    let words = [
+        "-t",
+        "overlay",
+        "overlay",
+        "-o",
+        &lowers,
+        theirs.to_str().unwrap(),
+    ];
+    cli::run("mount", &words).success();
+    let expected = std::panic::catch_unwind(|| tree::list(&theirs));
+    cli::run("umount", &[&theirs]).success();
+    let expected = expected.unwrap();
+    let options = format!(
+        "{lowers},upperdir={},workdir={}",
+        at("upper").display(),
+        at("work").display()
+    );
+    let daemon = Daemon::start(&options, &at("ours"));
+    for _ in 0..2 {
+        tree::assert_same(
+            ("overlayfs", &expected),
+            ("strata", &tree::list(&at("ours"))),
+        );
+    }
+    // A name of a lower is hidden by a whiteout; one of none isn't.
+    for name in ["n3", "none"] {
+        let path = at("ours").join(name);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        } else if path.exists() {
+            fs::remove_file(&path).unwrap();
+        }
+        fs::write(&path, b"new").unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(!path.exists());
+    }
+    let there = |name: &str| at("upper").join(name).symlink_metadata().is_ok();
+    assert!(there("n3") && !there("none"));
+    daemon.unmount();
 }

@@ -1,0 +1,130 @@
+//! Which lower parts of a merged directory have a name. A directory may have a hundred parts, and a
+//! lookup would ask each; who looks more than a few names up has their listings read once instead.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use super::{LowerRef, NodeId};
+use crate::error::Result;
+use crate::name::Name;
+use crate::sync::Mutex;
+
+/// From so many parts on it is worth it.
+pub(super) const MANY: usize = 4;
+
+/// So many lookups in a directory are done without.
+const FIRST_ONES: u32 = 2;
+
+/// How many entries are kept in all, as far as they are of several directories: 16 bytes each.
+const KEPT: usize = 1 << 19;
+
+/// The names of a directory's parts: hash and part, sorted.
+pub(super) struct NameIndex(Vec<(u64, u16)>);
+
+impl NameIndex {
+    fn build(parts: &[LowerRef], hasher: &RandomState) -> Result<Self> {
+        let mut names = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            // Past what a number has room for there is no layer: 500 is the most.
+            let at = u16::try_from(at).unwrap_or(u16::MAX);
+            part.layer().read_dir(part.node(), &mut |item| {
+                names.push((hasher.hash_one(item.name.as_bytes()), at));
+                Ok(())
+            })?;
+        }
+        names.sort_unstable();
+        names.shrink_to_fit();
+        Ok(Self(names))
+    }
+
+    fn parts_of(&self, hash: u64) -> &[(u64, u16)] {
+        let from = self.0.partition_point(|(known, _)| *known < hash);
+        let rest = self.0.get(from..).unwrap_or_default();
+        let len = rest.partition_point(|(known, _)| *known == hash);
+        rest.get(..len).unwrap_or_default()
+    }
+}
+
+/// The indexes of the directories in which somebody looks names up.
+#[derive(Default)]
+pub(super) struct Names {
+    hasher: RandomState,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    dirs: HashMap<NodeId, Dir>,
+    entries: usize,
+}
+
+enum Dir {
+    Asked(u32),
+    Indexed(Arc<NameIndex>),
+}
+
+/// The parts that may have a name.
+pub(super) struct Which {
+    index: Arc<NameIndex>,
+    hash: u64,
+}
+
+impl Which {
+    /// Whether a part is one of them.
+    pub fn has(&self, part: usize) -> bool {
+        let parts = self.index.parts_of(self.hash);
+        parts.iter().any(|(_, at)| usize::from(*at) == part)
+    }
+}
+
+impl Names {
+    /// Which of a directory's parts may have a name; `None` when all have to be asked.
+    ///
+    /// # Errors
+    /// What listing the parts reports.
+    pub fn which(&self, dir: NodeId, parts: &[LowerRef], name: &Name) -> Result<Option<Which>> {
+        let hash = self.hasher.hash_one(name.as_bytes());
+        let known = {
+            let mut table = self.table.lock();
+            match table.dirs.entry(dir).or_insert(Dir::Asked(0)) {
+                Dir::Indexed(index) => Some(Arc::clone(index)),
+                Dir::Asked(times) if *times < FIRST_ONES => {
+                    *times += 1;
+                    return Ok(None);
+                }
+                Dir::Asked(_) => None,
+            }
+        };
+        let index = match known {
+            Some(index) => index,
+            None => self.add(dir, NameIndex::build(parts, &self.hasher)?),
+        };
+        Ok(Some(Which { index, hash }))
+    }
+
+    fn add(&self, dir: NodeId, index: NameIndex) -> Arc<NameIndex> {
+        let index = Arc::new(index);
+        let mut table = self.table.lock();
+        if table.entries + index.0.len() > KEPT {
+            table.dirs.clear();
+            table.entries = 0;
+        }
+        table.entries += index.0.len();
+        if let Some(Dir::Indexed(old)) = table.dirs.insert(dir, Dir::Indexed(Arc::clone(&index))) {
+            table.entries -= old.0.len();
+        }
+        index
+    }
+
+    /// A directory has left memory: what has its number next is another one.
+    pub fn forget(&self, dir: NodeId) {
+        let mut table = self.table.lock();
+        let old = table.dirs.remove(&dir);
+        if let Some(Dir::Indexed(old)) = &old {
+            table.entries -= old.0.len();
+        }
+        drop(table);
+        drop(old);
+    }
+}
