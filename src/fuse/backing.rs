@@ -142,6 +142,13 @@ impl<I> Modes<I> {
         open.is_some_and(|open| matches!(open.by, By::Kernel(_, Side::Lower)))
     }
 
+    /// Whether a node's handles, if it has any, go through to the upper's file.
+    pub fn is_upper_or_free(&self, node: NodeId) -> bool {
+        let table = self.0.lock();
+        let open = table.open.get(&node);
+        open.is_none_or(|open| matches!(open.by, By::Kernel(_, Side::Upper)))
+    }
+
     /// Whether the next handle of a node is read by the kernel itself, if its file can be.
     pub fn may_pass(&self, node: NodeId) -> bool {
         let table = self.0.lock();

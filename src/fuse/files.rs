@@ -97,7 +97,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// Whether a number that its node has left can be opened: when nothing is read from a lower under
     /// it any more, and no pages have to be kept the same under two numbers.
     fn may_be_alias(&self, id: NodeId) -> bool {
-        self.modes.is_free(id) && self.passthrough.load(Ordering::Relaxed)
+        self.modes.is_upper_or_free(id) && self.passthrough.load(Ordering::Relaxed)
     }
 
     /// What is worth a host file of its own before it is opened, because the kernel can read that by

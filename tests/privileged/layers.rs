@@ -123,7 +123,7 @@ fn many_layers_show_what_the_kernel_shows() {
                  2 | 3) mkdir $at/n$n; echo $l >$at/n$n/f$((l % 4)) ;;
                  4) mknod $at/n$n c 0 0 ;;
                  5) mkdir $at/n$n; setfattr -n trusted.overlay.opaque -v y $at/n$n; echo $l >$at/n$n/g ;;
-                 6) mkdir $at/n$n; mknod $at/n$n/f$((l % 3)) c 0 0 ;;
+                 6) mkdir $at/n$n; ln -s $l $at/n$n/f$((l % 3)) ;;
                esac
              done
            done
