@@ -256,6 +256,9 @@ fn compare_sequences(over: Over) {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let length = 5 + random.below(45);
         let steps: Vec<_> = (0..length).map(|_| Act::random(&mut random)).collect();
+        if (seed - first) % 100 == 99 {
+            println!("{} sequences", seed - first + 1);
+        }
         if let Err(why) = bench.run(&steps) {
             let (steps, why) = bench.shrink(steps, why);
             let script: Vec<_> = steps.iter().map(|s| s.to_string()).collect();

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::common::cli;
 use crate::common::tree;
@@ -103,7 +104,17 @@ impl Overlay {
         command
             .args(["-t", "overlay", "overlay", "-o", &self.options])
             .arg(&self.point);
-        cli::said(&mut command).success();
+        // A mount namespace that somebody has made meanwhile keeps the mount before for as long as it
+        // lives: the upper is in use until then.
+        let until = Instant::now() + Duration::from_secs(600);
+        loop {
+            let said = cli::said(&mut command);
+            if said.ok || !said.err.contains("already mounted") || Instant::now() > until {
+                said.success();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     pub fn unmount(&self) {
