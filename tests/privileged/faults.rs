@@ -239,8 +239,8 @@ fn no_inodes_left_is_told() {
     for n in 0..4 {
         fs::remove_file(bench.path(&n.to_string())).unwrap();
     }
-    fs::rename(bench.path("dir"), bench.path("moved")).unwrap();
-    fs::write(bench.path("moved/file"), b"new").unwrap();
+    with_room(|| fs::rename(bench.path("dir"), bench.path("moved")));
+    with_room(|| fs::write(bench.path("moved/file"), b"new"));
     bench.assert_nothing_in_work();
     bench.assert_same_after_remount();
 }
