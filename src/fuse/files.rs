@@ -153,12 +153,8 @@ impl<I: Send + Sync + 'static> Server<I> {
         };
         let offer = file.and_then(|(file, side)| self.offer(device, id, file, side));
         let reader = (access != Access::Write).then(|| Reader::from(opened));
-        let io = match self.modes.attach(id, offer, reader, access) {
-            Mode::Passthrough(id) => OpenedIo::Passthrough(id),
-            Mode::Lower => return Err(self.leave_lower(node, id)),
-            Mode::Cached { pages_valid: true } => OpenedIo::KeepPages,
-            Mode::Cached { pages_valid: false } => OpenedIo::DropPages,
-        };
+        let mode = self.modes.attach(id, offer, reader, access);
+        let io = self.io_of(mode, (id, node))?;
         let writer = match (&io, file) {
             (OpenedIo::Passthrough(_), _) | (_, None) => None,
             (_, Some((file, _))) => flags.writes().then(|| Arc::clone(file)),
@@ -168,14 +164,20 @@ impl<I: Send + Sync + 'static> Server<I> {
         Ok(OpenedReply { handle, io })
     }
 
-    /// Gives a file that is read by requests a handle, before it is known what it is read from.
-    fn attach_unread(&self, (id, node): (NodeId, &Arc<Node>)) -> Result<OpenedReply<I>> {
-        let io = match self.modes.attach(id, None, None, Access::Read) {
+    /// What a new handle of a node is told.
+    fn io_of(&self, mode: Mode<I>, (id, node): (NodeId, &Arc<Node>)) -> Result<OpenedIo<I>> {
+        Ok(match mode {
             Mode::Passthrough(id) => OpenedIo::Passthrough(id),
             Mode::Lower => return Err(self.leave_lower(node, id)),
             Mode::Cached { pages_valid: true } => OpenedIo::KeepPages,
             Mode::Cached { pages_valid: false } => OpenedIo::DropPages,
-        };
+        })
+    }
+
+    /// Gives a file that is read by requests a handle, before it is known what it is read from.
+    fn attach_unread(&self, (id, node): (NodeId, &Arc<Node>)) -> Result<OpenedReply<I>> {
+        let mode = self.modes.attach(id, None, None, Access::Read);
+        let io = self.io_of(mode, (id, node))?;
         let (node, writer) = (Arc::clone(node), None);
         let handle = self.handles.add(FileHandle { id, node, writer });
         Ok(OpenedReply { handle, io })
