@@ -209,9 +209,6 @@ pub fn action(key: &KeyEvent) -> Option<Action> {
             _ => None,
         };
     }
-    if key.modifiers.contains(KeyModifiers::ALT) {
-        return None;
-    }
     let row = TABLE.iter().find(|row| row.keys.contains(&key.code));
     row.map(|row| row.action)
 }

@@ -16,8 +16,14 @@ const PATTERN: usize = 200;
 const SIDEWAYS: usize = 8;
 
 impl Model {
-    /// A key was pressed.
+    /// A key was pressed. Terminals send the same bytes for Alt with a key as for Esc and then the key;
+    /// no key here has Alt, so it was that.
     pub(super) fn key(&mut self, key: &KeyEvent) {
+        if key.modifiers.contains(KeyModifiers::ALT) {
+            self.key(&KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE));
+            let modifiers = key.modifiers - KeyModifiers::ALT;
+            return self.key(&KeyEvent::new(key.code, modifiers));
+        }
         self.message = None;
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
             self.done = true;
