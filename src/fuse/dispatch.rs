@@ -258,7 +258,12 @@ impl Context {
             op::READ | op::READDIR | op::READDIRPLUS => self.read(request),
             op::MKNOD | op::MKDIR | op::SYMLINK | op::LINK => self.make(request),
             op::UNLINK | op::RMDIR | op::RENAME | op::RENAME2 => self.rename(request),
-            op::SETXATTR | op::GETXATTR | op::LISTXATTR | op::REMOVEXATTR => self.xattr(request),
+            op::SETXATTR | op::GETXATTR | op::LISTXATTR | op::REMOVEXATTR => {
+                match self.server.spares_xattrs() {
+                    true => Ok(NOT_ASKED_AGAIN),
+                    false => self.xattr(request),
+                }
+            }
             op::IOCTL => Ok(Outcome::Reply(Err(libc::ENOTTY))),
             _ => self.write(request),
         }

@@ -430,6 +430,9 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        if self.0.spares_xattrs() {
+            return reply.error(FuserErrno::ENOSYS);
+        }
         self.answer("setxattr", reply, |s| {
             s.setxattr(id(node), name, value, flags, caller(request, 0))
         });
@@ -443,15 +446,24 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
+        if self.0.spares_xattrs() {
+            return reply.error(FuserErrno::ENOSYS);
+        }
         self.now("getxattr", reply, |s| s.getxattr(id(node), name, size));
     }
 
     fn listxattr(&self, request: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        if self.0.spares_xattrs() {
+            return reply.error(FuserErrno::ENOSYS);
+        }
         let caller = caller(request, 0);
         self.now("listxattr", reply, |s| s.listxattr(id(node), size, caller));
     }
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if self.0.spares_xattrs() {
+            return reply.error(FuserErrno::ENOSYS);
+        }
         self.answer("removexattr", reply, |s| s.removexattr(id(node), name));
     }
 

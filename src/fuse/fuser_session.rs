@@ -97,7 +97,6 @@ pub(super) fn negotiate(config: &mut KernelConfig, server: &DevFuseServer) {
         InitFlags::FUSE_EXPORT_SUPPORT,
         InitFlags::FUSE_DONT_MASK,
         InitFlags::FUSE_DO_READDIRPLUS,
-        InitFlags::FUSE_READDIRPLUS_AUTO,
         InitFlags::FUSE_ASYNC_DIO,
         InitFlags::FUSE_PARALLEL_DIROPS,
         InitFlags::FUSE_POSIX_ACL,

@@ -19,8 +19,9 @@ const WANTED: u64 = init::ASYNC_READ
     | init::EXPORT_SUPPORT
     | init::BIG_WRITES
     | init::DONT_MASK
+    // Always: who lists a directory mostly looks at what is in it, and one request for many entries is
+    // less work than one for each.
     | init::DO_READDIRPLUS
-    | init::READDIRPLUS_AUTO
     | init::ASYNC_DIO
     | init::NO_OPEN_SUPPORT
     | init::NO_OPENDIR_SUPPORT

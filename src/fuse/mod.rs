@@ -28,6 +28,7 @@ pub mod policy;
 pub mod server;
 pub mod session;
 mod step;
+mod survey;
 pub mod transport;
 mod unopened;
 mod uring;

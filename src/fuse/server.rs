@@ -14,6 +14,7 @@ use super::jobs::{Jobs, Task};
 use super::notices::{Notice, Notices, Notifier};
 use super::policy::{self, FOREVER, Lifetimes, Pages};
 use super::step::Step;
+use super::survey::Survey;
 use super::unopened::Unopened;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
@@ -40,6 +41,9 @@ pub struct ServeOptions {
     pub static_nlink: bool,
     /// There are no extended attributes.
     pub noxattrs: bool,
+    /// Where nothing can change and nothing has extended attributes, the kernel is told to ask no more:
+    /// getxattr(2) then says `EOPNOTSUPP` instead of `ENODATA`.
+    pub spare_xattrs: bool,
     /// There are no ACLs.
     pub noacl: bool,
     /// Where the kernel keeps what is read, if nothing can change.
@@ -63,6 +67,7 @@ pub struct Server<I> {
     forgotten: AtomicU64,
     gate: Gate,
     jobs: Jobs,
+    survey: Survey,
 }
 
 /// A name that was found or made.
@@ -137,7 +142,9 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// A server for a union. Nothing is passed through until [`Server::allow_passthrough`].
     #[must_use]
     pub fn new(union: Arc<Union>, options: ServeOptions) -> Arc<Self> {
+        let survey = Survey::new(options.spare_xattrs && union.is_read_only());
         Arc::new(Self {
+            survey,
             union,
             options,
             handles: Handles::default(),
@@ -194,6 +201,12 @@ impl<I: Send + Sync + 'static> Server<I> {
     #[must_use]
     pub fn spares_opendir(&self) -> bool {
         self.unopened.dirs()
+    }
+
+    /// Whether what is about extended attributes is: the kernel says `EOPNOTSUPP` from then on.
+    #[must_use]
+    pub fn spares_xattrs(&self) -> bool {
+        self.options.noxattrs || self.survey.found_none()
     }
 
     /// The transport tells the kernel a file's inode number beside its nodeid.
@@ -494,6 +507,10 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// `ENODATA`, `ERANGE`; what the union reports.
     pub fn getxattr(&self, node: NodeId, name: &OsStr, size: u32) -> Result<XattrReply> {
         self.check_xattr(name)?;
+        if self.union.lacks_xattr(node, name) {
+            self.survey.asked_in_vain(&self.union);
+            return Err(Errno::ENODATA.into());
+        }
         let node = self.union.get(node)?;
         let mut value = self.union.xattr(&node, name)?.ok_or(Errno::ENODATA)?;
         if is_acl(name) && !self.options.ids.is_plain() {
@@ -510,6 +527,10 @@ impl<I: Send + Sync + 'static> Server<I> {
     pub fn listxattr(&self, node: NodeId, size: u32, caller: Caller) -> Result<XattrReply> {
         if self.options.noxattrs {
             return Err(Errno::EOPNOTSUPP.into());
+        }
+        if self.union.lacks_xattrs(node) {
+            self.survey.asked_in_vain(&self.union);
+            return sized(Vec::new(), size);
         }
         let node = self.union.get(node)?;
         let mut list = Vec::new();

@@ -176,10 +176,12 @@ impl DirLayer {
         let mut how = Listing::default();
         if stat.is_dir() {
             let opaque = self.forms.space.name(Mark::Opaque);
-            how.xattr_whiteouts =
-                !marks.opaque && place.xattr(&opaque)?.is_some_and(|value| value == b"x");
+            how.xattr_whiteouts = !marks.opaque
+                && !marks.no_xattrs
+                && place.xattr(&opaque)?.is_some_and(|value| value == b"x");
             if self.forms.aufs && !marks.opaque {
-                marks.opaque = exists(&*place.hold()?, AUFS_OPAQUE)? || opaque_anyhow(place)?;
+                marks.opaque = exists(&*place.hold()?, AUFS_OPAQUE)?
+                    || (!marks.no_xattrs && opaque_anyhow(place)?);
             }
         }
         Ok((marks, how))
@@ -261,7 +263,7 @@ impl Layer for DirLayer {
             if name.as_bytes().starts_with(AUFS) {
                 return Ok(None);
             }
-            if exists(&fd, &[AUFS, name.as_bytes()].concat())? {
+            if !how.no_aufs && exists(&fd, &[AUFS, name.as_bytes()].concat())? {
                 return Ok(Some(Entry::Whiteout));
             }
         }
@@ -288,10 +290,12 @@ impl Layer for DirLayer {
     ) -> Result<()> {
         let fd = self.fd(dir)?;
         let how = self.slots.lock().listing(dir);
+        let mut no_aufs = true;
         crate::sys::dir::list(&fd, |bytes, raw, ino| {
             if self.forms.aufs
                 && let Some(hidden) = bytes.strip_prefix(AUFS)
             {
+                no_aufs = false;
                 return match Name::from_bytes(hidden) {
                     Ok(name) if !hidden.starts_with(AUFS) => each(DirItem {
                         name,
@@ -305,7 +309,11 @@ impl Layer for DirLayer {
             let kind = FileType::from_mode(raw.as_raw_mode());
             let kind = self.item(&fd, how, RawItem { name, kind })?;
             each(DirItem { name, kind, ino })
-        })
+        })?;
+        if self.forms.aufs && no_aufs {
+            self.slots.lock().has_no_aufs(dir);
+        }
+        Ok(())
     }
 
     fn stat(&self, node: LayerNode) -> Result<Stat> {

@@ -21,6 +21,8 @@ struct Slot {
 pub(super) struct Listing {
     /// Empty files with an `overlay.whiteout` attribute are whiteouts (`overlay.opaque` is `x`).
     pub xattr_whiteouts: bool,
+    /// It has been listed, and no name in it is one of AUFS's.
+    pub no_aufs: bool,
 }
 
 #[derive(Default)]
@@ -83,6 +85,13 @@ impl Slots {
     /// Where a node is, unless it is the root.
     pub fn link(&self, node: LayerNode) -> Option<(LayerNode, NameBuf)> {
         self.slots.get(&node).map(|s| (s.parent, s.name.clone()))
+    }
+
+    /// A listing has come to its end, and no name was one of AUFS's.
+    pub fn has_no_aufs(&mut self, dir: LayerNode) {
+        if let Some(slot) = self.slots.get_mut(&dir) {
+            slot.how.no_aufs = true;
+        }
     }
 
     pub fn listing(&self, node: LayerNode) -> Listing {

@@ -272,6 +272,7 @@ impl Serving {
             lifetimes: self.options.lifetimes,
             static_nlink: self.options.static_nlink,
             noxattrs: self.options.noxattrs,
+            spare_xattrs: self.options.spare_xattrs,
             noacl: self.options.noacl,
             pages: self.options.pages.unwrap_or(Pages::Own),
         }

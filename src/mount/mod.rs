@@ -92,7 +92,7 @@ pub fn mount(
     }
     let image = store.find(name).map_err(|f| other_kinds(f, name))?;
     if options.read_only {
-        start(stack::of_image(&store, &image, progress)?)?;
+        start(stack::of_image(&store, &image, options, progress)?)?;
         return Ok(Mounted { container: None });
     }
     let new = NewContainer {

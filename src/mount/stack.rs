@@ -193,11 +193,16 @@ fn open_dir(path: &Path) -> Result<OwnedFd, Failure> {
 pub fn of_image(
     store: &Store,
     image: &StoredImage,
+    options: &MountOptions,
     progress: &dyn Progress,
 ) -> Result<Stack, Failure> {
     let pin = store.pin(&image.manifest)?;
     let layers = image_layers(store, image, progress)?;
-    let union = Union::new(layers, None, options_of(store)?)?;
+    let union_options = UnionOptions {
+        nodes: options.nodes,
+        ..options_of(store)?
+    };
+    let union = Union::new(layers, None, union_options)?;
     let source = image
         .names
         .first()
@@ -229,7 +234,11 @@ pub fn of_container(
     } else {
         open_upper(&upper, &work, MarkSpace::native(), options.volatile)?
     };
-    let union = Union::new(layers, Some(upper), options_of(store)?)?;
+    let union_options = UnionOptions {
+        nodes: options.nodes,
+        ..options_of(store)?
+    };
+    let union = Union::new(layers, Some(upper), union_options)?;
     let source = container.name.clone();
     Ok(Stack {
         union,
@@ -355,6 +364,7 @@ pub fn of_layers(
         metacopy: options.metacopy.is_some_and(Switch::is_on),
         redirect: options.redirect_dir.unwrap_or_default(),
         data_lowers: open_layers(&layers.data_lowers, forms)?.0,
+        nodes: options.nodes,
         owner_records: records || upper.as_ref().is_some_and(Upper::has_records),
     };
     let union = Union::new(lowers, upper, union_options)?;

@@ -1,16 +1,17 @@
-//! Nodes of an image that nobody has changed. All that is to be known of one is in the layer's index,
-//! so what stays in memory is how many references the kernel has: four bytes. The [`Node`] is made
-//! anew when it is asked for.
+//! Objects that nobody has changed, and that the kernel holds in great numbers. All that is to be known
+//! of an image's is in the layer's index, so what stays in memory is how many references the kernel has:
+//! four bytes. A file of a directory layer takes its directory and its name besides, about 70 bytes.
+//! The [`Node`] is made anew when it is asked for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::lookup::Seen;
-use super::node::{Identity, Link, Xattrs};
+use super::node::{Identity, Link, WayBack, Xattrs};
 use super::{Ino, LowerRef, Node, NodeId, Union};
 use crate::error::{Errno, Error, Result};
 use crate::layer::Entry;
-use crate::name::Name;
+use crate::name::{Name, NameBuf};
 use crate::stat::Stat;
 
 /// A name that was found: the kernel has one reference more on its node.
@@ -44,7 +45,7 @@ impl Union {
         let Some(Seen { identity, stat }) = self.see(parent, name)? else {
             return Ok(None);
         };
-        if identity.plain && self.nodes.note(identity.ino) {
+        if identity.way_back == WayBack::Number && self.nodes.note(identity.ino) {
             let id = NodeId(identity.ino.0);
             return Ok(Some(Named { id, stat }));
         }
@@ -68,20 +69,33 @@ impl Union {
         self.indexed == Some(lower.place()) && dir.id().0 == dir.ino().0
     }
 
-    /// Whether a lower object, found in `parent`, can be found again by its number alone.
-    pub(super) fn is_plain(&self, parent: &Node, lower: &[LowerRef], stat: &Stat) -> bool {
-        let ([dir], [object]) = (parent.lower(), lower) else {
-            return false;
+    /// How an object of these lowers, found in `parent`, can be found again.
+    pub(super) fn way_back(&self, parent: &Node, lower: &[LowerRef], stat: &Stat) -> WayBack {
+        let [object] = lower else {
+            return WayBack::None;
         };
-        object.place() == dir.place() && self.is_at_home(parent, dir) && has_one_name(stat)
+        match parent.lower() {
+            [dir]
+                if object.place() == dir.place()
+                    && self.is_at_home(parent, dir)
+                    && has_one_name(stat) =>
+            {
+                WayBack::Number
+            }
+            _ if !stat.is_dir() && has_one_name(stat) => WayBack::Name,
+            _ => WayBack::None,
+        }
     }
 
     /// Makes the node again that the kernel has by this number, and its parents.
     ///
     /// # Errors
-    /// `ESTALE` when the kernel has none; `EIO` when the index is damaged.
+    /// `ESTALE` when the kernel has none; `EIO` when the index is damaged; what the layers report.
     pub(super) fn recall(&self, id: NodeId) -> Result<Arc<Node>> {
         let stale = || Error::new(Errno::ESTALE);
+        if let Some((parent, name)) = self.nodes.parked(id) {
+            return self.recall_by_name(id, parent, &name)?.ok_or_else(stale);
+        }
         let place = self.indexed.ok_or_else(stale)?;
         let layer = self.lowers.get(place).ok_or_else(stale)?;
         // From the node up to one that is there, then down again.
@@ -108,7 +122,7 @@ impl Union {
                 upper: false,
                 metacopy: false,
                 index: None,
-                plain: true,
+                way_back: WayBack::Number,
                 home: Some(Link { parent, name }),
                 xattrs: Xattrs::Unknown,
             };
@@ -116,11 +130,72 @@ impl Union {
         }
         Ok(parent)
     }
+
+    fn recall_by_name(&self, id: NodeId, parent: NodeId, name: &Name) -> Result<Option<Arc<Node>>> {
+        let parent = self.get(parent)?;
+        let _tree = self.tree.read();
+        let seen = self.see(&parent, name)?;
+        let Some(mut seen) = seen.filter(|seen| seen.identity.ino.0 == id.0) else {
+            // Whoever has changed what is under the name has made the node.
+            return Ok(self.nodes.get(id));
+        };
+        // A name for a new node only: one that is there may have lost this one since.
+        let name = NameBuf::from(name);
+        seen.identity.home = Some(Link { parent, name });
+        Ok(Some(self.nodes.obtain(seen.identity, 0)))
+    }
 }
 
 /// A directory, or a file with one link.
 fn has_one_name(stat: &Stat) -> bool {
     stat.is_dir() || stat.nlink == 1
+}
+
+/// An object that is found again by its name: the kernel's references (4 bytes), the number of its
+/// directory (8 bytes), whether it is known to have no extended attributes (1 byte), and its name, in
+/// one allocation.
+pub(super) struct Parked(Box<[u8]>);
+
+/// Where the parts are, behind the count.
+const PARENT: usize = 4;
+const NO_XATTRS: usize = 12;
+const NAME: usize = 13;
+
+impl Parked {
+    pub fn new(count: u32, home: &Link, xattrs: Xattrs) -> Self {
+        let mut bytes = Vec::with_capacity(NAME + home.name.as_bytes().len());
+        bytes.extend_from_slice(&count.to_ne_bytes());
+        bytes.extend_from_slice(&home.parent.id().0.to_ne_bytes());
+        bytes.push(u8::from(xattrs == Xattrs::None));
+        bytes.extend_from_slice(home.name.as_bytes());
+        Self(bytes.into())
+    }
+
+    pub fn has_no_xattrs(&self) -> bool {
+        self.0.get(NO_XATTRS).is_some_and(|flag| *flag == 1)
+    }
+
+    pub fn count(&self) -> u32 {
+        let bytes = self.0.first_chunk().copied();
+        u32::from_ne_bytes(bytes.unwrap_or_default())
+    }
+
+    pub fn set_count(&mut self, count: u32) {
+        if let Some(bytes) = self.0.first_chunk_mut() {
+            *bytes = count.to_ne_bytes();
+        }
+    }
+
+    pub fn parent(&self) -> NodeId {
+        let bytes = self.0.get(PARENT..NO_XATTRS);
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        NodeId(u64::from_ne_bytes(bytes.unwrap_or_default()))
+    }
+
+    pub fn name(&self) -> Option<NameBuf> {
+        let name = Name::from_bytes(self.0.get(NAME..)?);
+        Some(NameBuf::from(name.ok()?))
+    }
 }
 
 /// How many counts are together.
@@ -168,6 +243,21 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_leads_back_by_name_is_kept_together() {
+        let home = Link {
+            parent: Arc::new(Node::root(Box::default(), false)),
+            name: NameBuf::new(b"\xff name").unwrap(),
+        };
+        for xattrs in [Xattrs::None, Xattrs::Unknown] {
+            let mut parked = Parked::new(3, &home, xattrs);
+            parked.set_count(parked.count() + 1);
+            assert_eq!((parked.count(), parked.parent()), (4, NodeId::ROOT));
+            assert_eq!(parked.name().unwrap(), home.name);
+            assert_eq!(parked.has_no_xattrs(), xattrs == Xattrs::None);
+        }
+    }
 
     #[test]
     fn counts_take_memory_while_they_count() {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::linked::Indexed;
-use super::names::{MANY, Which};
-use super::node::{Identity, Xattrs};
+use super::names::Which;
+use super::node::{Identity, WayBack, Xattrs};
 use super::upper::UpperEntry;
 use super::{Ino, LowerRef, Node, NodeId, RedirectDir, Union};
 use crate::error::{Errno, Error, Result};
@@ -115,7 +115,7 @@ impl Union {
         let identity = Identity {
             ino,
             kind: stat.kind,
-            plain: self.is_plain(parent, &lower, &stat),
+            way_back: self.way_back(parent, &lower, &stat),
             home: None,
             lower,
             upper: false,
@@ -140,7 +140,7 @@ impl Union {
                 upper: true,
                 metacopy: false,
                 index: None,
-                plain: false,
+                way_back: WayBack::None,
                 home: None,
                 xattrs: Xattrs::Unknown,
             },
@@ -168,7 +168,7 @@ impl Union {
                 upper: true,
                 metacopy: indexed.marks.metacopy,
                 index: Some(indexed.name),
-                plain: false,
+                way_back: WayBack::None,
                 home: None,
                 xattrs: Xattrs::Unknown,
             },
@@ -220,7 +220,7 @@ impl Union {
                 upper: true,
                 metacopy: marks.metacopy,
                 index,
-                plain: false,
+                way_back: WayBack::None,
                 home: None,
                 xattrs: known,
             },
@@ -318,7 +318,7 @@ impl Union {
         name: &Name,
     ) -> Result<Vec<(LowerRef, NodeEntry)>> {
         let dirs = parent.lower();
-        let which = match dirs.len() < MANY {
+        let which = match dirs.len() < 2 {
             true => None,
             false => self.names.which(parent.id(), dirs, name)?,
         };

@@ -36,6 +36,7 @@ mod provenance;
 mod read_dir;
 mod remove;
 mod rename;
+mod table;
 mod upper;
 mod xattr;
 
@@ -63,7 +64,7 @@ use crate::sync::RwLock;
 use dir_fds::DirFds;
 use ino::HostFs;
 use names::Names;
-use node::NodeTable;
+use table::NodeTable;
 
 /// Who asks: what the protocol knows of the requesting process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,9 +100,16 @@ pub struct UnionOptions {
     /// Layers below all others, from the top, whose files are seen only through the redirects of
     /// metacopies ("Data-only lower layers").
     pub data_lowers: Vec<Arc<dyn Layer>>,
+    /// How many nodes of unchanged objects stay in memory that could be made again ([`NODES_KEPT`]
+    /// when not given).
+    pub nodes: Option<usize>,
     /// Some layers keep owner, mode and type in an attribute, which is not shown then.
     pub owner_records: bool,
 }
+
+/// How many nodes that could be made again are kept in memory unless told otherwise. Each takes about
+/// 500 bytes, and making one again costs a lookup in the layers.
+pub const NODES_KEPT: usize = 8192;
 
 /// Renamed directories (overlayfs's `redirect_dir`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -166,6 +174,7 @@ impl Union {
             layer.is_some_and(|layer| layer.is_indexed())
         });
         let indexed = indexed.next().filter(|_| indexed.next().is_none());
+        let kept = options.nodes.unwrap_or(NODES_KEPT);
         let device = upper.as_ref().map(Upper::device).transpose()?;
         let union = Self {
             host_fs: HostFs::new(device, &lowers),
@@ -174,7 +183,7 @@ impl Union {
             upper,
             options,
             indexed,
-            nodes: NodeTable::new(Arc::clone(&root)),
+            nodes: NodeTable::new(Arc::clone(&root), kept),
             root,
             dir_fds: DirFds::default(),
             names: Names::default(),

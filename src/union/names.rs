@@ -1,5 +1,6 @@
 //! Which lower parts of a merged directory have a name. A directory may have a hundred parts, and a
-//! lookup would ask each; who looks more than a few names up has their listings read once instead.
+//! lookup would ask each; who looks more than a few names up has their listings read once instead, and
+//! who lists it has done so.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,8 +11,8 @@ use crate::error::Result;
 use crate::name::Name;
 use crate::sync::Mutex;
 
-/// From so many parts on it is worth it.
-pub(super) const MANY: usize = 4;
+/// From so many parts on it is worth it to list them for that alone.
+const MANY: usize = 4;
 
 /// So many lookups in a directory are done without.
 const FIRST_ONES: u32 = 2;
@@ -23,6 +24,12 @@ const KEPT: usize = 1 << 19;
 pub(super) struct NameIndex(Vec<(u64, u16)>);
 
 impl NameIndex {
+    fn new(mut names: Vec<(u64, u16)>) -> Self {
+        names.sort_unstable();
+        names.shrink_to_fit();
+        Self(names)
+    }
+
     fn build(parts: &[LowerRef], hasher: &RandomState) -> Result<Self> {
         let mut names = Vec::new();
         for (at, part) in parts.iter().enumerate() {
@@ -33,9 +40,7 @@ impl NameIndex {
                 Ok(())
             })?;
         }
-        names.sort_unstable();
-        names.shrink_to_fit();
-        Ok(Self(names))
+        Ok(Self::new(names))
     }
 
     fn parts_of(&self, hash: u64) -> &[(u64, u16)] {
@@ -89,6 +94,7 @@ impl Names {
             let mut table = self.table.lock();
             match table.dirs.entry(dir).or_insert(Dir::Asked(0)) {
                 Dir::Indexed(index) => Some(Arc::clone(index)),
+                Dir::Asked(_) if parts.len() < MANY => return Ok(None),
                 Dir::Asked(times) if *times < FIRST_ONES => {
                     *times += 1;
                     return Ok(None);
@@ -101,6 +107,17 @@ impl Names {
             None => self.add(dir, NameIndex::build(parts, &self.hasher)?),
         };
         Ok(Some(Which { index, hash }))
+    }
+
+    /// Whether there is an index of a directory.
+    pub fn knows(&self, dir: NodeId) -> bool {
+        matches!(self.table.lock().dirs.get(&dir), Some(Dir::Indexed(_)))
+    }
+
+    /// Keeps what a listing of all parts has shown: names with their parts, counted from 0 at the top.
+    pub fn learn<'n>(&self, dir: NodeId, names: impl Iterator<Item = (&'n [u8], u16)>) {
+        let names = names.map(|(name, part)| (self.hasher.hash_one(name), part));
+        self.add(dir, NameIndex::new(names.collect()));
     }
 
     fn add(&self, dir: NodeId, index: NameIndex) -> Arc<NameIndex> {

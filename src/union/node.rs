@@ -1,12 +1,10 @@
 //! Nodes: the objects of the merged tree that the kernel, or another node, holds.
 
-use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ino;
-use super::light::Counts;
 use crate::layer::{Layer, LayerNode, Marks};
 use crate::name::{Name, NameBuf};
 use crate::stat::FileType;
@@ -83,8 +81,8 @@ pub struct Node {
     id: AtomicU64,
     ino: Ino,
     kind: FileType,
-    /// Whether it can be found again by its number while nothing changes. Immutable.
-    plain: bool,
+    /// How it is found again when it has left memory, while nothing changes. Immutable.
+    way_back: WayBack,
     /// What the lowers contribute, top first; one entry at most unless this is a directory.
     lower: Box<[LowerRef]>,
     state: Mutex<State>,
@@ -150,6 +148,26 @@ impl Link {
 }
 
 impl Node {
+    pub(super) fn new(id: NodeId, found: Identity) -> Self {
+        let state = State {
+            upper: found.upper,
+            metacopy: found.metacopy,
+            index: found.index,
+            names: found.home.into_iter().collect(),
+            xattrs: found.xattrs,
+            ..State::default()
+        };
+        Self {
+            id: AtomicU64::new(id.0),
+            ino: found.ino,
+            kind: found.kind,
+            way_back: found.way_back,
+            lower: found.lower,
+            state: Mutex::new(state),
+            copying: Mutex::new(()),
+        }
+    }
+
     pub(super) fn root(lower: Box<[LowerRef]>, upper: bool) -> Self {
         let state = State {
             upper,
@@ -159,7 +177,7 @@ impl Node {
             id: AtomicU64::new(NodeId::ROOT.0),
             ino: Ino::ROOT,
             kind: FileType::Directory,
-            plain: false,
+            way_back: WayBack::None,
             lower,
             state: Mutex::new(state),
             copying: Mutex::new(()),
@@ -175,7 +193,15 @@ impl Node {
     /// Whether the kernel has another number for it than its own: it was taken, or left.
     #[must_use]
     pub fn is_renumbered(&self) -> bool {
-        self.id().0 >= FIRST_SPARE
+        self.id().0 >= super::table::FIRST_SPARE
+    }
+
+    pub(super) fn set_id(&self, id: NodeId) {
+        self.id.store(id.0, Ordering::Release);
+    }
+
+    pub(super) fn way_back(&self) -> WayBack {
+        self.way_back
     }
 
     /// What stat shows.
@@ -256,11 +282,21 @@ impl Node {
         }
     }
 
-    /// Whether nothing has changed since it was found, and its number is enough to find it again.
-    fn is_as_found(&self) -> bool {
+    /// Its only name, when nothing has changed since it was found and it can be found again.
+    pub(super) fn home_as_found(&self) -> Option<Link> {
         let state = self.state.lock();
         let still = !state.upper && !state.removed && state.index.is_none() && state.held.is_none();
-        self.plain && still && state.names.len() == 1 && self.id().0 == self.ino.0
+        match state.names.as_slice() {
+            [home] if still && self.id().0 == self.ino.0 => Some(home.clone()),
+            _ => None,
+        }
+    }
+
+    /// Another object has come under its number: it is unlinked, in the upper, and nothing kept the
+    /// number.
+    pub(super) fn has_lost_its_number(&self) -> bool {
+        let state = self.state.lock();
+        state.removed && state.upper && state.held.is_none()
     }
 
     /// Whether it is an object of the upper alone and has this name.
@@ -289,6 +325,18 @@ impl std::fmt::Debug for Node {
     }
 }
 
+/// How an object that nobody has changed is found again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum WayBack {
+    /// It has to stay in memory.
+    #[default]
+    None,
+    /// By its number: the only indexed layer leads from it to the object, and to its directory.
+    Number,
+    /// By the only name that it has, in its directory: no directory itself.
+    Name,
+}
+
 /// A node to be put into the table, or found there.
 pub(super) struct Identity {
     pub ino: Ino,
@@ -297,8 +345,8 @@ pub(super) struct Identity {
     pub upper: bool,
     pub metacopy: bool,
     pub index: Option<NameBuf>,
-    /// Whether the number alone is enough to find it again.
-    pub plain: bool,
+    /// How it is found again when it has left memory.
+    pub way_back: WayBack,
     /// The name of one that is found by its number.
     pub home: Option<Link>,
     pub xattrs: Xattrs,
@@ -315,245 +363,9 @@ impl Identity {
             upper: true,
             metacopy: false,
             index: None,
-            plain: false,
+            way_back: WayBack::None,
             home: None,
             xattrs: Xattrs::NoCapabilities,
         }
-    }
-}
-
-struct Known {
-    node: Arc<Node>,
-    /// References the kernel holds.
-    lookups: u64,
-}
-
-#[derive(Default)]
-struct Table {
-    known: HashMap<NodeId, Known>,
-    /// Objects whose number was taken when they were found.
-    spare: HashMap<Ino, NodeId>,
-    next_spare: u64,
-    /// Nodes that need not stay in memory, in the order in which they came.
-    plain: VecDeque<NodeId>,
-    /// References of the kernel on those that have not stayed.
-    noted: Counts,
-}
-
-impl Table {
-    /// Lets plain nodes go that nobody uses, when there are many: a count stays.
-    fn shrink(&mut self) {
-        for _ in 0..2 {
-            if self.plain.len() <= PLAIN_KEPT {
-                return;
-            }
-            let Some(id) = self.plain.pop_front() else {
-                return;
-            };
-            let Some(known) = self.known.get(&id) else {
-                continue;
-            };
-            if !known.node.is_as_found() {
-                continue;
-            }
-            let count = u32::try_from(known.lookups);
-            match count {
-                Ok(count) if Arc::strong_count(&known.node) == 1 => {
-                    self.known.remove(&id);
-                    self.noted.set(id, count);
-                }
-                _ => self.plain.push_back(id),
-            }
-        }
-    }
-}
-
-/// How many plain nodes are kept in memory.
-const PLAIN_KEPT: usize = 2048;
-
-/// All nodes in memory, by the kernel's number.
-pub(super) struct NodeTable(Mutex<Table>);
-
-/// Spare nodeids start here: above every [`Ino`].
-const FIRST_SPARE: u64 = 1 << 62;
-
-impl NodeTable {
-    pub fn new(root: Arc<Node>) -> Self {
-        let mut table = Table {
-            next_spare: FIRST_SPARE,
-            ..Table::default()
-        };
-        table.known.insert(
-            NodeId::ROOT,
-            Known {
-                node: root,
-                lookups: 1,
-            },
-        );
-        Self(Mutex::new(table))
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.lock().known.len()
-    }
-
-    pub fn get(&self, id: NodeId) -> Option<Arc<Node>> {
-        self.0.lock().known.get(&id).map(|k| Arc::clone(&k.node))
-    }
-
-    /// The node of this identity, made if need be, with `lookups` more references of the kernel.
-    pub fn obtain(&self, found: Identity, lookups: u64) -> Arc<Node> {
-        let mut table = self.0.lock();
-        let mut id = table
-            .spare
-            .get(&found.ino)
-            .copied()
-            .unwrap_or(NodeId(found.ino.0));
-        if let Some(known) = table.known.get_mut(&id) {
-            let same = known.node.kind == found.kind && {
-                let state = known.node.state.lock();
-                // An unlinked upper object that isn't held may have lost its number to this one.
-                !(state.removed && state.upper && state.held.is_none())
-            };
-            if same {
-                known.lookups += lookups;
-                return Arc::clone(&known.node);
-            }
-            id = NodeId(table.next_spare);
-            table.next_spare += 1;
-            table.spare.insert(found.ino, id);
-        }
-        let state = State {
-            upper: found.upper,
-            metacopy: found.metacopy,
-            index: found.index,
-            names: found.home.into_iter().collect(),
-            xattrs: found.xattrs,
-            ..State::default()
-        };
-        let noted = u64::from(table.noted.of(id));
-        if noted > 0 {
-            table.noted.set(id, 0);
-        }
-        if found.plain && id.0 == found.ino.0 {
-            table.plain.push_back(id);
-        }
-        let node = Arc::new(Node {
-            id: AtomicU64::new(id.0),
-            ino: found.ino,
-            kind: found.kind,
-            plain: found.plain,
-            lower: found.lower,
-            state: Mutex::new(state),
-            copying: Mutex::new(()),
-        });
-        table.known.insert(
-            id,
-            Known {
-                node: Arc::clone(&node),
-                lookups: lookups + noted,
-            },
-        );
-        table.shrink();
-        node
-    }
-
-    /// Counts a reference of the kernel on an object of an image that has no node in memory; `false`
-    /// when it has one.
-    pub fn note(&self, ino: Ino) -> bool {
-        let mut table = self.0.lock();
-        let id = NodeId(ino.0);
-        if table.known.contains_key(&id) || table.spare.contains_key(&ino) {
-            return false;
-        }
-        let Some(count) = table.noted.of(id).checked_add(1) else {
-            return false;
-        };
-        table.noted.set(id, count);
-        true
-    }
-
-    /// Whether the kernel has references on an object that has no node in memory.
-    pub fn is_noted(&self, id: NodeId) -> bool {
-        self.0.lock().noted.of(id) > 0
-    }
-
-    /// Whether the kernel has references on a node, or it is in use.
-    pub fn has(&self, id: NodeId) -> bool {
-        let table = self.0.lock();
-        table.known.contains_key(&id) || table.noted.of(id) > 0
-    }
-
-    /// Adds references to a node; one that had left the table comes back.
-    pub fn take(&self, node: &Arc<Node>, lookups: u64) {
-        let mut table = self.0.lock();
-        let fresh = || Known {
-            node: Arc::clone(node),
-            lookups: 0,
-        };
-        table.known.entry(node.id()).or_insert_with(fresh).lookups += lookups;
-    }
-
-    /// Gives a node that is still called `id` another number; `false` when it has one already. Under
-    /// the old one it can be reached until the kernel forgets that.
-    pub fn renumber(&self, node: &Arc<Node>, id: NodeId) -> bool {
-        let mut table = self.0.lock();
-        if node.id() != id {
-            return false;
-        }
-        let new = NodeId(table.next_spare);
-        table.next_spare += 1;
-        table.spare.insert(node.ino, new);
-        let known = Known {
-            node: Arc::clone(node),
-            lookups: 0,
-        };
-        table.known.insert(new, known);
-        node.id.store(new.0, Ordering::Release);
-        true
-    }
-
-    /// Gives back references; returns the nodes that have left the table.
-    pub fn forget(&self, id: NodeId, count: u64) -> Vec<NodeId> {
-        let mut gone = Vec::new();
-        let mut queue = vec![(id, count)];
-        while let Some((id, count)) = queue.pop() {
-            if id == NodeId::ROOT {
-                continue;
-            }
-            let Some(node) = self.release(id, count) else {
-                continue;
-            };
-            gone.push(id);
-            if node.id() != id {
-                // A number that it had left: it may have been kept by that alone.
-                queue.push((node.id(), 0));
-                continue;
-            }
-            // Parents that only this node kept go with it.
-            queue.extend(node.names().into_iter().map(|l| (l.parent.id(), 0)));
-        }
-        gone
-    }
-
-    fn release(&self, id: NodeId, count: u64) -> Option<Arc<Node>> {
-        let mut table = self.0.lock();
-        let Some(known) = table.known.get_mut(&id) else {
-            let left = u64::from(table.noted.of(id)).saturating_sub(count);
-            table.noted.set(id, u32::try_from(left).unwrap_or(u32::MAX));
-            return None;
-        };
-        known.lookups = known.lookups.saturating_sub(count);
-        // One reference is the table's; any other is a child's or an operation's, or the table's under
-        // a number that was left.
-        let left = known.node.id() != id;
-        if known.lookups > 0 || (!left && Arc::strong_count(&known.node) > 1) {
-            return None;
-        }
-        let known = table.known.remove(&id)?;
-        if table.spare.get(&known.node.ino) == Some(&id) {
-            table.spare.remove(&known.node.ino);
-        }
-        Some(known.node)
     }
 }

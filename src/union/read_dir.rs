@@ -116,6 +116,15 @@ impl DirList {
         Ok(())
     }
 
+    /// All that has been pushed, with the part that each is of.
+    fn pushed(&self) -> impl Iterator<Item = (&[u8], u16)> {
+        self.items.iter().filter_map(|item| {
+            let start = item.start as usize;
+            let name = self.names.get(start..start + usize::from(item.len))?;
+            Some((name, item.part))
+        })
+    }
+
     /// Puts the entries into the order of their cursors; of two names with one cursor the second
     /// gets the next. Of one name that several parts have, the uppermost counts, and where that is a
     /// whiteout, none.
@@ -165,11 +174,12 @@ impl Union {
         if node.is_removed() {
             return Ok(list);
         }
-        let mut part = 0;
+        let mut first = 0;
         if let Some(upper) = self.upper.as_ref().filter(|_| node.has_upper()) {
             self.list_upper(upper, node, &mut list)?;
-            part = 1;
+            first = 1;
         }
+        let mut part = first;
         for lower in node.lower() {
             let layer = lower.layer();
             layer.read_dir(lower.node(), &mut |item| {
@@ -179,6 +189,11 @@ impl Union {
                 list.push(item.name, item.kind, if known { item.ino } else { 0 }, part)
             })?;
             part = part.saturating_add(1);
+        }
+        if node.lower().len() > 1 && !self.names.knows(node.id()) {
+            let below = list.pushed();
+            let below = below.filter_map(|(name, part)| Some((name, part.checked_sub(first)?)));
+            self.names.learn(node.id(), below);
         }
         list.sort();
         Ok(list)

@@ -11,10 +11,12 @@ use super::copy_up::{CAPABILITIES, Data};
 use super::create::DEFAULT_ACL;
 use super::node::Xattrs;
 use super::provenance::LAYER;
-use super::{Node, Union};
+use super::{LowerRef, Node, NodeId, Union};
 use crate::error::{Errno, Error, Result};
+use crate::layer::Entry;
 use crate::layer::format::MarkSpace;
 use crate::layer::owner_record::is_record;
+use crate::name::NameBuf;
 
 impl Union {
     fn space(&self) -> MarkSpace {
@@ -35,6 +37,19 @@ impl Union {
             true => Err(Error::new(Errno::EOPNOTSUPP)),
             false => Ok(()),
         }
+    }
+
+    /// Whether it is known, without a look at the layers, that the object which the kernel calls by
+    /// this number has no attribute of this name.
+    #[must_use]
+    pub fn lacks_xattr(&self, id: NodeId, name: &OsStr) -> bool {
+        name != LAYER && self.nodes.has_no_xattrs(id)
+    }
+
+    /// Whether it is known, without a look at the layers, that it has no attributes at all.
+    #[must_use]
+    pub fn lacks_xattrs(&self, id: NodeId) -> bool {
+        self.nodes.has_no_xattrs(id)
     }
 
     /// An attribute's value; `None` when there is none of that name.
@@ -83,7 +98,12 @@ impl Union {
             let shown = shown.filter_map(|n| space.unescape(n));
             return Ok(shown.map(OsStringExt::into_vec).collect());
         }
-        let lower = self.top_lower(node)?;
+        self.names_below(self.top_lower(node)?)
+    }
+
+    /// The names of a lower object's attributes, as they are shown.
+    fn names_below(&self, lower: &LowerRef) -> Result<Vec<Vec<u8>>> {
+        let space = self.space();
         let (layer, from) = (lower.layer(), lower.node());
         let names = layer.xattr_names(from)?;
         if layer.overlay_xattrs_are_data() {
@@ -93,6 +113,43 @@ impl Union {
         let shown = names.filter(|name| !self.hides(name));
         let shown = shown.filter_map(|name| space.unescape(name));
         Ok(shown.map(OsStringExt::into_vec).collect())
+    }
+
+    /// Whether any object of the lowers has an attribute. Looks at each of them, and asks `go_on` before
+    /// each directory; `None` when that said no.
+    ///
+    /// # Errors
+    /// What the layers report.
+    pub fn has_xattrs_anywhere(&self, go_on: &dyn Fn() -> bool) -> Result<Option<bool>> {
+        let mut dirs = self.root.lower().to_vec();
+        for root in &dirs {
+            if !self.names_below(root)?.is_empty() {
+                return Ok(Some(true));
+            }
+        }
+        while let Some(dir) = dirs.pop() {
+            if !go_on() {
+                return Ok(None);
+            }
+            let mut names = Vec::new();
+            dir.layer().read_dir(dir.node(), &mut |item| {
+                names.extend(item.kind.is_some().then(|| NameBuf::from(item.name)));
+                Ok(())
+            })?;
+            for name in names {
+                let Some(Entry::Node(entry)) = dir.layer().lookup(dir.node(), &name)? else {
+                    continue;
+                };
+                let object = dir.child(entry.node);
+                if !entry.marks.no_xattrs && !self.names_below(&object)?.is_empty() {
+                    return Ok(Some(true));
+                }
+                if entry.stat.is_dir() {
+                    dirs.push(object);
+                }
+            }
+        }
+        Ok(Some(false))
     }
 
     /// Sets an attribute. `flags` are setxattr(2)'s (`XATTR_CREATE`, `XATTR_REPLACE`).

@@ -39,6 +39,17 @@ pub fn transport() -> Transport {
     Offer::here().choose(wanted).unwrap()
 }
 
+/// How many nodes that could be made again stay in memory.
+pub const NODES_KEPT: usize = 2048;
+
+fn options() -> UnionOptions {
+    UnionOptions {
+        metacopy: true,
+        nodes: Some(NODES_KEPT),
+        ..UnionOptions::default()
+    }
+}
+
 /// A mount; unmounted on drop, also when the test panics.
 pub struct Live {
     /// What serves it.
@@ -91,7 +102,7 @@ impl Live {
     pub fn read_only_image(script: &str) -> Live {
         let dir = dirs();
         let layer = image_layer(dir.path(), script);
-        let union = Union::new(vec![layer], None, UnionOptions::default()).unwrap();
+        let union = Union::new(vec![layer], None, options()).unwrap();
         Self::serve(transport(), dir, union)
     }
 
@@ -100,7 +111,7 @@ impl Live {
         let dir = dirs();
         fill(&dir.path().join("lower"), script);
         let lower = DirLayer::open(&dir.path().join("lower"), DirForms::default()).unwrap();
-        let union = Union::new(vec![Arc::new(lower)], None, UnionOptions::default()).unwrap();
+        let union = Union::new(vec![Arc::new(lower)], None, options()).unwrap();
         Self::serve(transport(), dir, union)
     }
 
@@ -115,11 +126,7 @@ impl Live {
         let upper = Upper::open(&upper, &work, MarkSpace::Trusted, true)
             .and_then(|upper| upper.with_link_index(&work))
             .unwrap();
-        let options = UnionOptions {
-            metacopy: true,
-            ..UnionOptions::default()
-        };
-        let union = Union::new(vec![lower], Some(upper), options).unwrap();
+        let union = Union::new(vec![lower], Some(upper), options()).unwrap();
         Self::serve(transport, dir, union)
     }
 

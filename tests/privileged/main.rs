@@ -34,3 +34,4 @@ mod switch;
 mod unopened;
 mod uring;
 mod verify;
+mod xattrs;

@@ -4,14 +4,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::common::cli::{can_mount, run, said};
-use crate::common::live::Live;
+use crate::common::live::{Live, NODES_KEPT};
 
 /// 4,250 small files in 85 directories.
 const MANY: &str = "for d in $(seq 85); do mkdir -p a/$d; (cd a/$d; seq 50 | while read f; \
      do echo $d/$f >$f; done); done";
 
 /// More than are kept of what could go.
-const KEPT: usize = 2048 + 256;
+const KEPT: usize = NODES_KEPT + 256;
 
 fn sh(dir: &std::path::Path, script: &str) -> String {
     let mut sh = std::process::Command::new("sh");
@@ -19,11 +19,18 @@ fn sh(dir: &std::path::Path, script: &str) -> String {
 }
 
 #[test]
-fn nodes_of_an_image_leave_memory_and_come_back() {
-    if !can_mount("memory::nodes_of_an_image_leave_memory_and_come_back") {
+fn nodes_leave_memory_and_come_back() {
+    if !can_mount("memory::nodes_leave_memory_and_come_back") {
         return;
     }
-    for live in [Live::image(MANY), Live::read_only_image(MANY)] {
+    let kinds = [
+        Live::image,
+        Live::read_only_image,
+        Live::new,
+        Live::cached,
+        Live::read_only,
+    ];
+    for live in kinds.map(|kind| kind(MANY)) {
         let seen = sh(&live.point, "find . | wc -l; cat a/*/* | wc -l");
         assert_eq!(seen, "4337\n4250\n");
         let held: Vec<_> = (1..86)
@@ -65,26 +72,36 @@ const CHANGES: &str = "
     for d in $(seq 2 10); do echo below >>moved$d/9; mv moved$d/8 $d; done
     mv 81 82/below; mv 82 83/below; echo deep >>83/below/below/1";
 
+/// All that is to be seen of a tree.
+const SHOWN: &str = "find . -printf '%p %y %m %n %s %l\\n' | grep -v ' d ' | sort; find . -type d | sort; \
+     find . -type f | sort | xargs cat";
+
 #[test]
 fn what_has_left_memory_can_be_changed() {
     if !can_mount("memory::what_has_left_memory_can_be_changed") {
         return;
     }
-    let live = Live::image(MANY);
-    let plain = live.dir.path().join("lower");
-    sh(
-        &live.point,
-        "find . -ls >/dev/null; cat a/*/* >/dev/null; ls -l a/* >/dev/null",
-    );
-    for dir in [&live.point, &plain] {
-        sh(dir, CHANGES);
+    for live in [Live::image, Live::new, Live::cached].map(|kind| kind(MANY)) {
+        let plain = live.dir.path().join("plain");
+        run(
+            "cp",
+            &["-a".as_ref(), live.path(".").as_os_str(), plain.as_ref()],
+        )
+        .success();
+        sh(
+            &live.point,
+            "find . -ls >/dev/null; cat a/*/* >/dev/null; ls -l a/* >/dev/null",
+        );
+        let lower = sh(&live.dir.path().join("lower"), SHOWN);
+        for dir in [&live.point, &plain] {
+            sh(dir, CHANGES);
+        }
+        assert!(sh(&live.point, SHOWN) == sh(&plain, SHOWN));
+        sh(&live.point, "cat a/*/* >/dev/null 2>&1 || true");
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        assert!(sh(&live.point, SHOWN) == sh(&plain, SHOWN));
+        assert!(sh(&live.dir.path().join("lower"), SHOWN) == lower);
     }
-    let shown = "find . -printf '%p %y %m %n %s %l\\n' | grep -v ' d ' | sort; find . -type d | sort; \
-         find . -type f | sort | xargs cat";
-    assert!(sh(&live.point, shown) == sh(&plain, shown));
-    sh(&live.point, "cat a/*/* >/dev/null 2>&1 || true");
-    fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
-    assert!(sh(&live.point, shown) == sh(&plain, shown));
 }
 
 #[test]

@@ -55,6 +55,9 @@ pub struct MountOptions {
     pub transport: Transport,
     /// Where the kernel keeps what is read of a read-only mount; `None`: in the mount.
     pub pages: Option<Pages>,
+    /// How many nodes of unchanged objects stay in the daemon's memory that could be made again;
+    /// `None`: [`NODES_KEPT`](crate::union::NODES_KEPT).
+    pub nodes: Option<usize>,
     /// Directory layers, top first.
     pub lowers: Vec<PathBuf>,
     /// Directory layers below all others whose files are seen only through redirects of metacopies
@@ -70,6 +73,8 @@ pub struct MountOptions {
     pub userxattr: bool,
     /// AUFS's and fuse-overlayfs's whiteouts in lowers count too.
     pub aufs: bool,
+    /// [`ServeOptions::spare_xattrs`](crate::fuse::ServeOptions::spare_xattrs)
+    pub spare_xattrs: bool,
     /// A change of attributes alone copies no data. The store's containers always do so.
     pub metacopy: Option<Switch>,
     /// What renaming a directory that has lower parts does.
@@ -169,10 +174,11 @@ impl MountOptions {
         !self.lowers.is_empty() || !self.data_lowers.is_empty() || self.upper.is_some()
     }
 
-    /// What overlayfs and fuse-overlayfs do when nothing is said, where we would do more, and the
-    /// forms that fuse-overlayfs reads in lowers.
+    /// What overlayfs and fuse-overlayfs do when nothing is said, where we would do more, the forms
+    /// that fuse-overlayfs reads in lowers, and no questions about attributes that nothing has.
     pub fn as_mount_program(&mut self) {
         self.aufs = true;
+        self.spare_xattrs = true;
         self.redirect_dir.get_or_insert(RedirectDir::Follow);
     }
 

@@ -303,6 +303,7 @@ const STRATA: &[(&str, Effect)] = &[
         Text(|o, v| put(&mut o.transport, one_of(v, TRANSPORT))),
     ),
     ("pages", Text(|o, v| some(&mut o.pages, one_of(v, PAGES)))),
+    ("nodes", Text(|o, v| some(&mut o.nodes, count(v)))),
 ];
 
 const PAGES: &[(&str, Pages)] = &[("own", Pages::Own), ("shared", Pages::Shared)];
@@ -446,6 +447,11 @@ fn zero_or_one(value: &str) -> Result<bool, String> {
 fn number(value: &str) -> Result<u32, String> {
     let parsed = value.parse().ok().filter(|id| *id != u32::MAX);
     parsed.ok_or_else(|| format!("\"{}\" is no id", value.escape_debug()))
+}
+
+fn count(value: &str) -> Result<usize, String> {
+    let parsed = value.parse();
+    parsed.map_err(|_| format!("\"{}\" is no number", value.escape_debug()))
 }
 
 /// Seconds, with a fraction.

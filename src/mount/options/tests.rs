@@ -138,6 +138,8 @@ fn fuse_overlayfs_words() {
         "timeout=nan",
         "xattr_permissions=3",
         "fsync=2",
+        "nodes=-1",
+        "nodes=few",
     ] {
         assert!(refused(wrong).starts_with("mount option "), "{wrong}");
     }
@@ -145,9 +147,11 @@ fn fuse_overlayfs_words() {
 
 #[test]
 fn our_words() {
-    let options =
-        parsed(r"image=nginx:1,root=/s,fsname=a\,b,transport=uring,pages=shared,name=web,rm");
+    let options = parsed(
+        r"image=nginx:1,root=/s,fsname=a\,b,transport=uring,pages=shared,nodes=0,name=web,rm",
+    );
     assert_eq!(options.pages, Some(Pages::Shared));
+    assert_eq!(options.nodes, Some(0));
     assert_eq!(options.image.as_deref(), Some("nginx:1"));
     assert_eq!(options.root, Some("/s".into()));
     assert_eq!(options.fsname.as_deref(), Some("a,b"));

@@ -56,6 +56,8 @@ impl fmt::Debug for Difference {
 /// With `metacopy=on` the kernel loses a file's time of modification when the data follows the
 /// attributes; strata keeps it.
 const OPTIONS: &str = "redirect_dir=on,index=on,metacopy=off";
+/// Until it is first mounted again, strata has in memory only what has changed or is in use.
+const FORGETFUL: &str = "nodes=0";
 /// What reads all that strata writes.
 const READING: &str = "redirect_dir=on,index=on,metacopy=on";
 
@@ -95,7 +97,10 @@ impl Bench {
     /// Mounts strata: a container of this name, new or not, or an upper and work in `dir`.
     fn mount(&self, dir: &Path, name: &str, first: bool) -> Mounted<'_> {
         match self.over {
-            Over::Image if first => self.strata.mount(&["--name", name], "differential"),
+            Over::Image if first => {
+                let options = ["--name", name, "-o", FORGETFUL];
+                self.strata.mount(&options, "differential")
+            }
             Over::Image => self.strata.mount(&[], name),
             Over::Directories => {
                 let (upper, work) = (dir.join("upper"), dir.join("work"));
@@ -104,14 +109,14 @@ impl Bench {
                     copy_root(&self.lowers[0], &upper);
                     fs::create_dir(&work).unwrap();
                 }
-                self.mount_directories(&upper, &work)
+                self.mount_directories(&upper, &work, if first { FORGETFUL } else { "" })
             }
         }
     }
 
-    fn mount_directories(&self, upper: &Path, work: &Path) -> Mounted<'_> {
+    fn mount_directories(&self, upper: &Path, work: &Path, more: &str) -> Mounted<'_> {
         let options = format!(
-            "lowerdir={},upperdir={},workdir={},metacopy=on",
+            "lowerdir={},upperdir={},workdir={},metacopy=on,{more}",
             self.lowerdir(),
             upper.display(),
             work.display()
@@ -190,7 +195,7 @@ impl Bench {
         match self.over {
             Over::Image => drop(self.strata.ok(&["rm", &name])),
             Over::Directories => {
-                let swapped = self.mount_directories(&upper, &theirs.join("work"));
+                let swapped = self.mount_directories(&upper, &theirs.join("work"), "");
                 compare(
                     "the kernel's upper below strata",
                     &comparable(&swapped.point, self.since),
