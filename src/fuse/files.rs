@@ -69,6 +69,11 @@ impl<I: Send + Sync + 'static> Server<I> {
             return Step::Done(Err(Error::with(Errno::ESTALE, why)));
         }
         if flags.writes() || flags.truncates() {
+            // The kernel asks whether a program runs before it opens for writing, but cuts first and asks
+            // then when the file is to be cut and only read.
+            if !flags.writes() && self.handles.executes(&node) {
+                return Step::Done(Err(Errno::ETXTBSY.into()));
+            }
             if self.modes.is_lower(id) {
                 return Step::Done(Err(self.leave_lower(&node, id)));
             }
@@ -79,7 +84,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             });
         }
         if step_try!(self.union.is_small_host_file(&node, policy::WORTH_PASSING)) {
-            return Step::Done(self.attach_unread((id, &node)));
+            return Step::Done(self.attach_unread((id, &node), flags));
         }
         let mut opened = step_try!(self.union.open(&node, flags, caller));
         let Some(stored) = self.to_be_a_file((id, &node), &opened) else {
@@ -159,8 +164,12 @@ impl<I: Send + Sync + 'static> Server<I> {
             (OpenedIo::Passthrough(_), _) | (_, None) => None,
             (_, Some((file, _))) => flags.writes().then(|| Arc::clone(file)),
         };
-        let node = Arc::clone(node);
-        let handle = self.handles.add(FileHandle { id, node, writer });
+        let handle = self.handles.add(FileHandle {
+            id,
+            node: Arc::clone(node),
+            writer,
+            executes: flags.executes(),
+        });
         Ok(OpenedReply { handle, io })
     }
 
@@ -175,11 +184,19 @@ impl<I: Send + Sync + 'static> Server<I> {
     }
 
     /// Gives a file that is read by requests a handle, before it is known what it is read from.
-    fn attach_unread(&self, (id, node): (NodeId, &Arc<Node>)) -> Result<OpenedReply<I>> {
+    fn attach_unread(
+        &self,
+        (id, node): (NodeId, &Arc<Node>),
+        flags: OpenFlags,
+    ) -> Result<OpenedReply<I>> {
         let mode = self.modes.attach(id, None, None, Access::Read);
         let io = self.io_of(mode, (id, node))?;
-        let (node, writer) = (Arc::clone(node), None);
-        let handle = self.handles.add(FileHandle { id, node, writer });
+        let handle = self.handles.add(FileHandle {
+            id,
+            node: Arc::clone(node),
+            writer: None,
+            executes: flags.executes(),
+        });
         Ok(OpenedReply { handle, io })
     }
 

@@ -17,6 +17,8 @@ pub(super) struct FileHandle {
     /// The upper's file, when the handle is cached and can be written. A passthrough handle needs no
     /// descriptor of ours.
     pub writer: Option<Arc<File>>,
+    /// Whether a program is executed through it.
+    pub executes: bool,
 }
 
 /// How a request names the file that it is about.
@@ -52,6 +54,13 @@ impl Handles {
 
     pub fn remove(&self, number: u64) -> Option<Arc<FileHandle>> {
         self.open.write().remove(&number)
+    }
+
+    /// Whether a file is being executed.
+    pub fn executes(&self, node: &Arc<Node>) -> bool {
+        let open = self.open.read();
+        let mut open = open.values();
+        open.any(|handle| handle.executes && Arc::ptr_eq(&handle.node, node))
     }
 
     pub fn len(&self) -> usize {

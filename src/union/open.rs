@@ -29,6 +29,13 @@ impl OpenFlags {
         self.0 & libc::O_TRUNC != 0
     }
 
+    /// Whether the file is opened to be executed (`__FMODE_EXEC`, which open(2) doesn't know).
+    #[must_use]
+    pub fn executes(self) -> bool {
+        const FMODE_EXEC: i32 = 0x20;
+        self.0 & FMODE_EXEC != 0
+    }
+
     /// What is asked of the file below: the access mode and whether writes wait for the disk. The
     /// kernel itself does the rest (append positions, direct I/O's alignment).
     pub(super) fn below(self) -> OFlags {

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, SeekFrom as RawSeek};
 use rustix::io::Errno;
@@ -320,12 +321,26 @@ fn programs_run_and_cannot_be_written_meanwhile() {
     );
     fs::copy("/bin/sleep", live.path("d/upper")).unwrap();
     for name in ["lower", "d/upper"] {
-        let mut program = Command::new(live.path(name)).arg("60").spawn().unwrap();
-        let refused = OpenOptions::new().write(true).open(live.path(name));
+        let path = live.path(name);
+        let mut program = Command::new(&path).arg("60").spawn().unwrap();
+        let open = |flags| rustix::fs::open(&path, flags, Mode::empty()).map(drop);
+        for flags in [
+            OFlags::WRONLY,
+            OFlags::RDWR | OFlags::TRUNC,
+            OFlags::RDONLY | OFlags::TRUNC,
+        ] {
+            assert_eq!(open(flags), Err(Errno::TXTBSY), "{name}, {flags:?}");
+        }
+        assert!(program.try_wait().unwrap().is_none(), "{name} has ended");
+        assert!(fs::read(&path).unwrap() == fs::read("/bin/sleep").unwrap());
         program.kill().unwrap();
         program.wait().unwrap();
-        let errno = refused.map(drop).unwrap_err().raw_os_error();
-        assert_eq!(errno, Some(libc::ETXTBSY), "{name}");
+        // The kernel tells the end of it a little later.
+        let until = Instant::now() + Duration::from_secs(60);
+        while let Err(e) = open(OFlags::RDONLY | OFlags::TRUNC) {
+            assert!(Instant::now() < until, "{name}: {e}");
+        }
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
     }
 }
 
