@@ -188,8 +188,16 @@ impl Union {
         let Some(entry) = node.index_entry() else {
             return Ok(());
         };
-        let (Some(index), Some(lower)) = (self.link_index(), node.lower().first()) else {
+        let Some(index) = self.link_index() else {
             return Ok(());
+        };
+        let below = match node.lower().first() {
+            Some(lower) => lower.layer().stat(lower.node())?.nlink,
+            // It was found under a name that no lower has; this one is a lower's, or the upper's already.
+            None => match self.parts_below(parent, name)?.first() {
+                Some((_, entry)) => entry.stat.nlink,
+                None => return Ok(()),
+            },
         };
         let dir = self.dir_up(parent)?;
         match rustix::fs::statat(&dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -200,7 +208,7 @@ impl Union {
         let place = index.place(&entry);
         let names = self.indexed_names(node, &place, place.stat()?.nlink)?;
         let times = times_of(&Place::Held(Arc::clone(&dir)).stat()?);
-        self.pin_names(&place, names, lower.layer().stat(lower.node())?.nlink)?;
+        self.pin_names(&place, names, below)?;
         let (from, to) = (entry.as_os_str(), name.as_os_str());
         match rustix::fs::linkat(&index.dir, from, &dir, to, AtFlags::empty()) {
             Ok(()) | Err(RawErrno::EXIST) => {}

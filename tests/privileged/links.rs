@@ -111,6 +111,33 @@ fn the_kernel_reads_the_index_of_links() {
 }
 
 #[test]
+fn a_name_of_a_lower_goes_from_a_file_found_under_a_new_one() {
+    if !cli::can_mount("links::a_name_of_a_lower_goes_from_a_file_found_under_a_new_one") {
+        return;
+    }
+    let strata = Strata::new();
+    layers(&strata, "cd bottom; echo x >a; ln a b; ln a c; echo y >f");
+    let how = options(&strata, ",metacopy=on");
+    let ours = strata.mount_directories(&how);
+    fs::rename(ours.path("a"), ours.path("f")).unwrap();
+    ours.unmount();
+    let links = |at: std::path::PathBuf| fs::metadata(at).unwrap().nlink();
+    let ours = strata.mount_directories(&how);
+    assert_eq!(links(ours.path("f")), 3);
+    fs::remove_file(ours.path("b")).unwrap();
+    assert_eq!((links(ours.path("f")), links(ours.path("c"))), (2, 2));
+    fs::rename(ours.path("c"), ours.path("g")).unwrap();
+    ours.unmount();
+    let ours = strata.mount_directories(&how);
+    assert_eq!((links(ours.path("f")), links(ours.path("g"))), (2, 2));
+    fs::remove_file(ours.path("g")).unwrap();
+    assert_eq!(links(ours.path("f")), 1);
+    fs::remove_file(ours.path("f")).unwrap();
+    ours.unmount();
+    assert_eq!(fs::read_dir(strata.path("work/index")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_null_device_is_no_whiteout() {
     if !cli::can_mount("links::a_null_device_is_no_whiteout") {
         return;
