@@ -258,12 +258,7 @@ impl Context {
             op::READ | op::READDIR | op::READDIRPLUS => self.read(request),
             op::MKNOD | op::MKDIR | op::SYMLINK | op::LINK => self.make(request),
             op::UNLINK | op::RMDIR | op::RENAME | op::RENAME2 => self.rename(request),
-            op::SETXATTR | op::GETXATTR | op::LISTXATTR | op::REMOVEXATTR => {
-                match self.server.spares_xattrs() {
-                    true => Ok(NOT_ASKED_AGAIN),
-                    false => self.xattr(request),
-                }
-            }
+            op::SETXATTR | op::GETXATTR | op::LISTXATTR | op::REMOVEXATTR => self.xattr(request),
             op::IOCTL => Ok(Outcome::Reply(Err(libc::ENOTTY))),
             _ => self.write(request),
         }
@@ -471,11 +466,18 @@ impl Context {
             }
             op::GETXATTR => {
                 let get: wire::GetxattrIn = read(request.fixed)?;
-                let value = server.getxattr(node, request.name()?, get.size);
+                let name = request.name()?;
+                if server.spares_xattr(name) {
+                    return Ok(NOT_ASKED_AGAIN);
+                }
+                let value = server.getxattr(node, name, get.size);
                 Ok(now("getxattr", value, request.area))
             }
             _ => {
                 let list: wire::GetxattrIn = read(request.fixed)?;
+                if server.spares_xattrs() {
+                    return Ok(NOT_ASKED_AGAIN);
+                }
                 let names = server.listxattr(node, list.size, request.caller());
                 Ok(now("listxattr", names, request.area))
             }

@@ -430,9 +430,6 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        if self.0.spares_xattrs() {
-            return reply.error(FuserErrno::ENOSYS);
-        }
         self.answer("setxattr", reply, |s| {
             s.setxattr(id(node), name, value, flags, caller(request, 0))
         });
@@ -446,7 +443,7 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
-        if self.0.spares_xattrs() {
+        if self.0.spares_xattr(name) {
             return reply.error(FuserErrno::ENOSYS);
         }
         self.now("getxattr", reply, |s| s.getxattr(id(node), name, size));
@@ -461,9 +458,6 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, _request: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        if self.0.spares_xattrs() {
-            return reply.error(FuserErrno::ENOSYS);
-        }
         self.answer("removexattr", reply, |s| s.removexattr(id(node), name));
     }
 

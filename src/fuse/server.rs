@@ -203,7 +203,14 @@ impl<I: Send + Sync + 'static> Server<I> {
         self.unopened.dirs()
     }
 
-    /// Whether what is about extended attributes is: the kernel says `EOPNOTSUPP` from then on.
+    /// Whether GETXATTR of this name is: the kernel says `EOPNOTSUPP` from then on. An ACL that it asks
+    /// for itself is denied as ever, as that one answer would refuse somebody access.
+    #[must_use]
+    pub fn spares_xattr(&self, name: &OsStr) -> bool {
+        self.options.noxattrs || (self.survey.found_none() && !is_acl(name))
+    }
+
+    /// Whether LISTXATTR is.
     #[must_use]
     pub fn spares_xattrs(&self) -> bool {
         self.options.noxattrs || self.survey.found_none()

@@ -89,6 +89,32 @@ fn where_nothing_has_attributes_nobody_is_asked_for_long() {
 }
 
 #[test]
+fn who_checks_access_first_is_told_of_no_acl() {
+    if !can_mount("xattrs::who_checks_access_first_is_told_of_no_acl") {
+        return;
+    }
+    let options = ServeOptions {
+        spare_xattrs: true,
+        ..ServeOptions::default()
+    };
+    let live = live("chmod 664 d/*; chown 1000:1000 d/*", options);
+    for i in 1..=1000 {
+        let path = live.path(&format!("d/{i}"));
+        let asked = lgetxattr(&path, "security.capability", &mut [0_u8; 64]);
+        assert_eq!(asked, Err(Errno::NODATA));
+    }
+    // The thousandth led to a look, which has found nothing by now; the kernel was not told.
+    std::thread::sleep(Duration::from_millis(500));
+    for i in 1001..=1050 {
+        let path = live.path(&format!("d/{i}"));
+        let acl = lgetxattr(&path, "system.posix_acl_access", &mut [0_u8; 64]);
+        assert_eq!(acl, Err(Errno::NODATA));
+        std::fs::read(&path).unwrap();
+    }
+    assert_eq!(ask_all(&live), Errno::OPNOTSUPP);
+}
+
+#[test]
 fn without_attributes_the_kernel_asks_once() {
     if !can_mount("xattrs::without_attributes_the_kernel_asks_once") {
         return;
