@@ -127,7 +127,8 @@ fn many_layers_show_what_the_kernel_shows() {
                esac
              done
            done
-         done",
+         done
+         touch -d @1500000000 l1 upper",
     );
     let at = |name: &str| strata.path(name);
     let lowers: Vec<_> = (1..=12)
