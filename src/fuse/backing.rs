@@ -9,13 +9,13 @@
 //! Handles that go through to a lower's file can't follow a copy-up. What would change the file, or
 //! is to see a change, is refused ([`Mode::Lower`]), and the name gets another nodeid.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet};
 use lru::LruCache;
 
 use super::policy::Stores;
@@ -82,6 +82,8 @@ struct Table<I> {
     open: HashMap<NodeId, Open<I>>,
     /// Nodes that have, or had, a passthrough handle, until they are forgotten.
     passed: HashMap<NodeId, Stores>,
+    /// Nodes whose contents the kernel was given, until they are forgotten.
+    given: HashSet<NodeId>,
     /// Whose host files are open for cached handles.
     files: LruCache<NodeId, ()>,
 }
@@ -122,8 +124,9 @@ impl Access {
 impl<I> Default for Modes<I> {
     fn default() -> Self {
         Self(Mutex::new(Table {
-            open: HashMap::new(),
-            passed: HashMap::new(),
+            open: HashMap::default(),
+            passed: HashMap::default(),
+            given: HashSet::default(),
             files: LruCache::new(KEPT),
         }))
     }
@@ -258,9 +261,24 @@ impl<I> Modes<I> {
         table.passed.get(&node).copied().unwrap_or(Stores::Seen)
     }
 
+    /// Whether the kernel can be given a node's contents: it has none of its pages, nobody has it
+    /// open, and so nobody waits for one.
+    pub fn wants_contents(&self, node: NodeId) -> bool {
+        let table = self.0.lock();
+        let known = table.passed.contains_key(&node) || table.given.contains(&node);
+        !known && !table.open.contains_key(&node)
+    }
+
+    /// The kernel has got them.
+    pub fn contents_given(&self, node: NodeId) {
+        self.0.lock().given.insert(node);
+    }
+
     /// The node is gone.
     pub fn forget(&self, node: NodeId) {
-        self.0.lock().passed.remove(&node);
+        let mut table = self.0.lock();
+        table.passed.remove(&node);
+        table.given.remove(&node);
     }
 
     /// Number of nodes with open handles.

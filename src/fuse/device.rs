@@ -155,6 +155,17 @@ impl Notifier for DeviceNotices {
         let parts = [entry.as_bytes(), name, &[0]];
         self.send(wire::notify::INVAL_ENTRY, &parts)
     }
+
+    fn contents(&self, node: NodeId, bytes: &[u8]) -> io::Result<()> {
+        let store = wire::Store {
+            nodeid: node.0,
+            offset: 0,
+            size: u32::try_from(bytes.len())
+                .map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?,
+            padding: 0,
+        };
+        self.send(wire::notify::STORE, &[store.as_bytes(), bytes])
+    }
 }
 
 /// Serves what comes over the device, until the mount is gone.

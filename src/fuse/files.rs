@@ -83,8 +83,10 @@ impl<I: Send + Sync + 'static> Server<I> {
                 server.attach(device, (id, &node), &opened, flags)
             });
         }
-        if step_try!(self.union.is_small_host_file(&node, policy::WORTH_PASSING)) {
-            return Step::Done(self.attach_unread((id, &node), flags));
+        if let Some(len) = step_try!(self.union.lower_len(&node))
+            && len < policy::WORTH_PASSING
+        {
+            return self.open_small((id, &node), len, flags);
         }
         let mut opened = step_try!(self.union.open(&node, flags, caller));
         let Some(stored) = self.to_be_a_file((id, &node), &opened) else {
@@ -181,6 +183,55 @@ impl<I: Send + Sync + 'static> Server<I> {
             Mode::Cached { pages_valid: true } => OpenedIo::KeepPages,
             Mode::Cached { pages_valid: false } => OpenedIo::DropPages,
         })
+    }
+
+    /// Opens a lower's small file to be read. Who has it open first finds its pages there: the kernel
+    /// is given them with the answer, and asks neither for them nor, as it does after each READ, for
+    /// the attributes.
+    fn open_small<D>(
+        self: &Arc<Self>,
+        (id, node): (NodeId, &Arc<Node>),
+        len: u64,
+        flags: OpenFlags,
+    ) -> Step<OpenedReply<I>, D> {
+        if let Some(kept) = node.try_keep_lower() {
+            self.give_contents((id, node), len);
+            let reply = self.attach_unread((id, node), flags);
+            drop(kept);
+            return Step::Done(reply);
+        }
+        // The kernel must not read what another thread is giving it: pages that wait for us would have
+        // that thread wait for them.
+        let (server, node) = (Arc::clone(self), Arc::clone(node));
+        Step::Later(Box::new(move |_| {
+            let kept = node.keep_lower();
+            let reply = server.attach_unread((id, &node), flags);
+            drop(kept);
+            reply
+        }))
+    }
+
+    /// Gives the kernel all of a small file that nobody has open, the first time. The caller keeps the
+    /// file from being copied up. Without it, the kernel asks.
+    fn give_contents(&self, (id, node): (NodeId, &Arc<Node>), len: u64) {
+        let wanted = len > 0 && self.modes.wants_contents(id) && self.notices.are_possible();
+        if !wanted || node.has_upper_data() {
+            return;
+        }
+        let given = || -> Result<()> {
+            let flags = OpenFlags(libc::O_RDONLY);
+            let opened = self.union.open(node, flags, Caller::default())?;
+            let source = Source(opened.contents);
+            if source.is_at_hand() {
+                let bytes = source.read(0, usize::try_from(len).unwrap_or(0))?;
+                self.notices.give(id, bytes.bytes())?;
+            }
+            Ok(())
+        };
+        match given() {
+            Ok(()) => self.modes.contents_given(id),
+            Err(e) => log::debug!("give the kernel a file: {e}"),
+        }
     }
 
     /// Gives a file that is read by requests a handle, before it is known what it is read from.

@@ -83,6 +83,10 @@ impl Notifier for Notices {
     fn name(&self, parent: NodeId, name: &NameBuf) -> std::io::Result<()> {
         self.0.inval_entry(INodeNo(parent.0), name.as_os_str())
     }
+
+    fn contents(&self, node: NodeId, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.store(INodeNo(node.0), 0, bytes)
+    }
 }
 
 /// No more threads than can run, and two at least, so that one slow system call stops nothing.

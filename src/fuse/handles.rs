@@ -1,9 +1,10 @@
 //! Open files, by the number that the kernel has for them.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use foldhash::HashMap;
 
 use crate::error::{Errno, Result};
 use crate::sync::RwLock;

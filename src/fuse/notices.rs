@@ -1,8 +1,8 @@
-//! What the kernel is told without having asked. A notice may wait for locks that the kernel holds
-//! while it waits for us, so all are sent by a thread of their own.
+//! What the kernel is told without having asked. A notice to drop something may wait for locks that
+//! the kernel holds while it waits for us, so those are sent by a thread of their own.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::Sender;
 
@@ -10,7 +10,7 @@ use crate::name::NameBuf;
 use crate::union::NodeId;
 
 /// How a transport tells the kernel something.
-pub trait Notifier: Send + 'static {
+pub trait Notifier: Send + Sync + 'static {
     /// The attributes that the kernel has of a node are not right any more.
     ///
     /// # Errors
@@ -22,6 +22,13 @@ pub trait Notifier: Send + 'static {
     /// # Errors
     /// As for attributes.
     fn name(&self, parent: NodeId, name: &NameBuf) -> io::Result<()>;
+
+    /// The bytes of a whole file, for the kernel's pages of it. The kernel waits for pages that it is
+    /// reading.
+    ///
+    /// # Errors
+    /// As for attributes; `ENOMEM`.
+    fn contents(&self, node: NodeId, bytes: &[u8]) -> io::Result<()>;
 }
 
 /// Something for the kernel to drop.
@@ -30,14 +37,24 @@ pub(super) enum Notice {
     Name(NodeId, NameBuf),
 }
 
-/// The way to the thread that sends.
+/// The way to the kernel, and to the thread that sends.
 #[derive(Default)]
-pub(super) struct Notices(OnceLock<Sender<Notice>>);
+pub(super) struct Notices(OnceLock<Running>);
+
+struct Running {
+    sender: Sender<Notice>,
+    notifier: Arc<dyn Notifier>,
+}
 
 impl Notices {
     /// Starts the thread. It ends with the server.
     pub fn start(&self, notifier: impl Notifier) {
         let (sender, notices) = crossbeam_channel::unbounded();
+        let notifier: Arc<dyn Notifier> = Arc::new(notifier);
+        let running = Running {
+            sender,
+            notifier: Arc::clone(&notifier),
+        };
         let send = move || {
             for notice in notices {
                 let sent = match &notice {
@@ -55,7 +72,7 @@ impl Notices {
             .spawn(send)
         {
             // A second start would find a thread there; the first goes on.
-            Ok(_detached) => drop(self.0.set(sender)),
+            Ok(_detached) => drop(self.0.set(running)),
             Err(e) => log::warn!("no thread for notices: {e}"),
         }
     }
@@ -67,10 +84,22 @@ impl Notices {
 
     /// Has a notice sent, soon.
     pub fn send(&self, notice: Notice) {
-        if let Some(sender) = self.0.get()
-            && sender.send(notice).is_err()
+        if let Some(running) = self.0.get()
+            && running.sender.send(notice).is_err()
         {
             log::warn!("the thread of notices has ended");
+        }
+    }
+
+    /// Gives the kernel a file's bytes, at once. No page of the file may be waiting for an answer of
+    /// ours.
+    ///
+    /// # Errors
+    /// What writing to the device reports; `ENOTCONN` without a way to the kernel.
+    pub fn give(&self, node: NodeId, bytes: &[u8]) -> io::Result<()> {
+        match self.0.get() {
+            Some(running) => running.notifier.contents(node, bytes),
+            None => Err(io::Error::from_raw_os_error(libc::ENOTCONN)),
         }
     }
 }

@@ -5,8 +5,10 @@
 //! SIGBUS. So only who is being killed is let go. (The kernel says it once for a request: who has
 //! taken another signal meanwhile, and is killed then, waits for the answer.)
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::encode::Reply;
 use crate::sync::Mutex;

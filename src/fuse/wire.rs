@@ -155,6 +155,8 @@ wire! {
     InvalInode { ino: u64, offset: i64, len: i64 }
     /// `fuse_notify_inval_entry_out`
     InvalEntry { parent: u64, name_len: u32, flags: u32 }
+    /// `fuse_notify_store_out`
+    Store { nodeid: u64, offset: u64, size: u32, padding: u32 }
     /// `fuse_uring_ent_in_out`
     RingHeader { flags: u64, commit_id: u64, payload_len: u32, padding: u32, reserved: u64 }
     /// `fuse_init_in`
@@ -308,6 +310,7 @@ pub(super) const SETXATTR_ACL_KILL_SGID: u32 = 1;
 pub(super) mod notify {
     pub const INVAL_INODE: i32 = 2;
     pub const INVAL_ENTRY: i32 = 3;
+    pub const STORE: i32 = 4;
 }
 
 /// `FUSE_FSYNC_FDATASYNC`

@@ -1,7 +1,7 @@
 //! The nodes of a directory layer: a table of (parent, name), counted by reference, so that memory
 //! follows what is in use.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::LayerNode;
 use crate::name::{Name, NameBuf};

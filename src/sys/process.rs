@@ -1,5 +1,8 @@
-//! Processes: forking a daemon off, and its signals.
-#![expect(unsafe_code, reason = "fork and signal masks have no safe wrapper")]
+//! Processes: forking a daemon off, its signals, and when its threads run.
+#![expect(
+    unsafe_code,
+    reason = "fork, signal masks and scheduling policies have no safe wrapper"
+)]
 
 use std::io;
 
@@ -31,6 +34,24 @@ pub fn fork() -> io::Result<Fork> {
     match unsafe { libc::fork() } {
         0 => Ok(Fork::Child),
         pid if pid > 0 => Ok(Fork::Parent(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Has this thread, when it wakes, wait until who runs on its processor sleeps or has had its share
+/// (`SCHED_BATCH`, sched(7)). Nothing changes where another policy was chosen for it.
+///
+/// # Errors
+/// What sched_setscheduler(2) reports.
+pub fn preempt_nobody() -> io::Result<()> {
+    // SAFETY: no pointer is passed; 0 is the calling thread.
+    if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
+        return Ok(());
+    }
+    let same = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `same` is valid for the call; 0 is the calling thread.
+    match unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const same) } {
+        0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }

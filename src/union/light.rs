@@ -3,8 +3,9 @@
 //! four bytes. A file of a directory layer takes its directory and its name besides, about 70 bytes.
 //! The [`Node`] is made anew when it is asked for.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::lookup::Seen;
 use super::node::{Identity, Link, WayBack, Xattrs};

@@ -8,7 +8,7 @@
 //! # Locks, in the order in which they are taken
 //!
 //! 1. `Node::copying`: a node's copy-up; a child's before its parent's. The only lock that is held
-//!    while data is copied.
+//!    while data is copied, or given to the kernel.
 //! 2. `Union::tree`: read by every operation that goes by names, written by rename. Taken once per
 //!    operation, never while data is copied.
 //! 3. `NodeTable`, then `Node::state`; `DirFds`: leaves. Never across a call into a layer or the file

@@ -2,9 +2,10 @@
 //! lookup would ask each; who looks more than a few names up has their listings read once instead, and
 //! who lists it has done so.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::{LowerRef, NodeId};
 use crate::error::Result;

@@ -8,7 +8,7 @@ use super::Ino;
 use crate::layer::{Layer, LayerNode, Marks};
 use crate::name::{Name, NameBuf};
 use crate::stat::FileType;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The kernel's handle of an inode. Equal to `st_ino` but where that number was still taken by an
 /// unlinked object.
@@ -86,7 +86,7 @@ pub struct Node {
     /// What the lowers contribute, top first; one entry at most unless this is a directory.
     lower: Box<[LowerRef]>,
     state: Mutex<State>,
-    /// Held while this node is copied up.
+    /// Held while this node is copied up, and by who needs its data to stay a lower's.
     pub(super) copying: Mutex<()>,
 }
 
@@ -239,6 +239,16 @@ impl Node {
     pub fn has_upper_data(&self) -> bool {
         let state = self.state.lock();
         state.upper && !state.metacopy
+    }
+
+    /// Keeps it from being copied up, unless that is going on, or somebody else keeps it.
+    pub fn try_keep_lower(&self) -> Option<MutexGuard<'_, ()>> {
+        self.copying.try_lock()
+    }
+
+    /// The same, after waiting for them.
+    pub fn keep_lower(&self) -> MutexGuard<'_, ()> {
+        self.copying.lock()
     }
 
     /// Whether its last known name was removed.

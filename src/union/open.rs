@@ -61,17 +61,16 @@ impl Union {
         !node.has_upper_data()
     }
 
-    /// Whether a file's data is in a directory layer, and shorter than so many bytes.
+    /// The length of a file whose data is a lower's, in bytes; `None` of everything else.
     ///
     /// # Errors
     /// What the layer reports.
-    pub fn is_small_host_file(&self, node: &Node, bytes: u64) -> Result<bool> {
+    pub fn lower_len(&self, node: &Node) -> Result<Option<u64>> {
         if node.has_upper_data() || node.kind() != FileType::Regular {
-            return Ok(false);
+            return Ok(None);
         }
         let lower = self.data_lower(node)?;
-        let layer = lower.layer();
-        Ok(!layer.overlay_xattrs_are_data() && layer.stat(lower.node())?.size < bytes)
+        Ok(Some(lower.layer().stat(lower.node())?.size))
     }
 
     /// Opens a regular file; for writing it is copied up first, for truncating without its data.

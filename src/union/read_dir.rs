@@ -182,10 +182,11 @@ impl Union {
         let mut part = first;
         for lower in node.lower() {
             let layer = lower.layer();
+            let own_numbers = layer.host_dev().is_none();
             layer.read_dir(lower.node(), &mut |item| {
                 // A merged directory's number is its lowest part's.
                 let plain = node.lower().len() == 1 || item.kind != Some(FileType::Directory);
-                let known = plain && layer.host_dev().is_none();
+                let known = plain && own_numbers;
                 list.push(item.name, item.kind, if known { item.ino } else { 0 }, part)
             })?;
             part = part.saturating_add(1);

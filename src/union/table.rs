@@ -2,8 +2,10 @@
 //! changed or is in use, and of the rest the newest; of the others it has only what leads back to
 //! them, and how many references the kernel has.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::Ino;
 use super::light::{Counts, Parked};

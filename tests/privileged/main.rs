@@ -17,6 +17,7 @@ mod differential;
 mod dirs;
 mod faults;
 mod fuse;
+mod given;
 mod injected;
 mod kill;
 mod layers;

@@ -158,6 +158,11 @@ impl Queue {
                 log::info!("a queue's thread can't stay on processor {cpu}: {e}");
             }
         }
+        // Who waits for an answer sleeps; who doesn't, having closed a file, goes on to its next request,
+        // and both are served at once.
+        if let Err(e) = crate::sys::process::preempt_nobody() {
+            log::info!("the policy of a queue's thread: {e}");
+        }
         let entries = plan.entries();
         let ring = FuseRing::new(context.device.fd(), entries, MAX_WRITE as usize)?;
         let mailbox = Arc::new(Mailbox {
