@@ -83,8 +83,12 @@ impl<I: Send + Sync + 'static> Server<I> {
                 server.attach(device, (id, &node), &opened, flags)
             });
         }
+        let small = match self.passthrough.load(Ordering::Relaxed) {
+            true => policy::WORTH_PASSING,
+            false => policy::WORTH_ASKING,
+        };
         if let Some(len) = step_try!(self.union.lower_len(&node))
-            && len < policy::WORTH_PASSING
+            && len < small
         {
             return self.open_small((id, &node), len, flags);
         }
