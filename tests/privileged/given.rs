@@ -73,12 +73,15 @@ fn who_reads_small_files_asks_to_open_them_only() {
     }
 }
 
+/// What it is, and how it is done.
+type Change = (&'static str, fn(&Path));
+
 #[test]
 fn a_small_file_opened_while_it_is_cut_or_written_ends_as_changed() {
     if !can_mount("given::a_small_file_opened_while_it_is_cut_or_written_ends_as_changed") {
         return;
     }
-    let changes: [(&str, fn(&Path)); 4] = [
+    let changes: [Change; 4] = [
         ("cut by its name", |path| cut(path, 40)),
         ("extended by its name", |path| cut(path, 20_000)),
         ("cut when opened", |path| {
