@@ -82,7 +82,7 @@ struct Table<I> {
     open: HashMap<NodeId, Open<I>>,
     /// Nodes that have, or had, a passthrough handle, until they are forgotten.
     passed: HashMap<NodeId, Stores>,
-    /// Nodes whose contents the kernel was given, until they are forgotten.
+    /// Nodes whose contents the kernel was given, or is to ask for, until they are forgotten.
     given: HashSet<NodeId>,
     /// Whose host files are open for cached handles.
     files: LruCache<NodeId, ()>,
@@ -261,15 +261,15 @@ impl<I> Modes<I> {
         table.passed.get(&node).copied().unwrap_or(Stores::Seen)
     }
 
-    /// Whether the kernel can be given a node's contents: it has none of its pages, nobody has it
-    /// open, and so nobody waits for one.
+    /// Whether the kernel can be given a node's contents: that was not tried yet, nobody has it open,
+    /// and so nobody waits for one of its pages.
     pub fn wants_contents(&self, node: NodeId) -> bool {
         let table = self.0.lock();
         let known = table.passed.contains_key(&node) || table.given.contains(&node);
         !known && !table.open.contains_key(&node)
     }
 
-    /// The kernel has got them.
+    /// The kernel has got them, or is to ask for what takes longer to read.
     pub fn contents_given(&self, node: NodeId) {
         self.0.lock().given.insert(node);
     }

@@ -30,7 +30,8 @@ pub enum Pages {
 pub const WORTH_PASSING: u64 = 16 << 10;
 
 /// The same where nothing is passed through: files of layers below this length are given to the kernel
-/// whole when they are opened, longer ones are asked for in parts.
+/// whole when they are opened, longer ones are asked for in parts. Where the limit is best has not been
+/// measured.
 pub const WORTH_ASKING: u64 = 64 << 10;
 
 /// The longest that the kernel may keep what it is told.
