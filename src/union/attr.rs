@@ -90,7 +90,7 @@ impl Union {
         let mut stat;
         if node.has_upper() {
             let place = self.place(node)?;
-            stat = self.shown(&place)?;
+            stat = node.with_kept_ctime(self.shown(&place)?);
             if node.index_entry().is_some() {
                 stat.nlink = self.indexed_names(node, &place, stat.nlink)?;
             }
@@ -183,6 +183,7 @@ impl Union {
             };
             place.set_times(&times)?;
         }
+        node.show_own_ctime();
         self.stat_of(node)
     }
 
@@ -207,6 +208,7 @@ impl Union {
         };
         if stat.perm & libc::S_ISGID != 0 && strange() {
             upper.chmod(&place, stat.perm & !libc::S_ISGID)?;
+            node.show_own_ctime();
         }
         Ok(())
     }

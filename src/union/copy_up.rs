@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType as RawType, Mode, OFlags, RenameFlags as RawRename,
-    Timestamps, XattrFlags,
+    XattrFlags,
 };
 use rustix::io::Errno as RawErrno;
 
 use super::attr::times_of;
 use super::node::Link;
 use super::open::open_nameless;
+use super::times::DirTimes;
 use super::upper::{is_null_device, remove_quietly};
 use super::{LowerRef, Node, Union, Upper};
 use crate::content::copy::copy_to;
@@ -75,6 +76,8 @@ impl Union {
                 .complete(upper, node, source, data)
                 .context(|| "copy-up of data");
         }
+        // Who opens a file may still leave it as it is.
+        let changes = data != Data::All;
         let origin = (stat.nlink > 1).then(|| self.index_origin(lower)).flatten();
         let data = match data {
             Data::Attributes if origin.is_some() => Data::All,
@@ -94,6 +97,8 @@ impl Union {
         };
         if published.is_err() {
             temp.discard(upper);
+        } else if !changes {
+            node.keep_ctime(&self.place(node)?, &stat);
         }
         published.context(|| "copy-up")
     }
@@ -125,7 +130,7 @@ impl Union {
             let file = place.open(OFlags::RDWR)?;
             (place, file)
         };
-        let stat = place.stat()?;
+        let stat = node.with_kept_ctime(place.stat()?);
         // Who writes as root keeps setuid, but not capabilities.
         let capabilities = place.xattr(CAPABILITIES.as_ref())?;
         let filled = fill(upper, &file, lower, &stat, data);
@@ -143,6 +148,7 @@ impl Union {
             Err(e) => return Err(e.into()),
         }
         node.with_state(|s| s.metacopy = false);
+        node.keep_ctime(&place, &stat);
         Ok(())
     }
 
@@ -286,7 +292,7 @@ impl Union {
                 Err(e) if !placed.is_empty() && e.errno() == Errno::ENOENT => continue,
                 Err(e) => return Err(e),
             };
-            let times = times_of(&Place::Held(Arc::clone(&dir)).stat()?);
+            let times = DirTimes::of(&link.parent, &dir)?;
             let name = link.name.as_os_str();
             match placed.first() {
                 None => temp.link(upper, &dir, name)?,
@@ -300,7 +306,7 @@ impl Union {
                     }
                 }
             }
-            keep_times(&dir, &times);
+            times.give_back();
             placed.push((dir, link.name));
         }
         Ok(())
@@ -330,13 +336,13 @@ impl Union {
         let place = index.place(&entry);
         for link in node.names() {
             let dir = self.dir_up(&link.parent)?;
-            let times = times_of(&Place::Held(Arc::clone(&dir)).stat()?);
+            let times = DirTimes::of(&link.parent, &dir)?;
             let (from, to) = (entry.as_os_str(), link.name.as_os_str());
             match rustix::fs::linkat(index.dir(), from, &dir, to, AtFlags::empty()) {
                 Ok(()) | Err(RawErrno::EXIST) => {}
                 Err(e) => return Err(e.into()),
             }
-            keep_times(&dir, &times);
+            times.give_back();
         }
         self.unpin_names(&place, stat.nlink)?;
         node.with_state(|s| {
@@ -413,12 +419,13 @@ impl Union {
         let lower = self.top_lower(node)?;
         let stat = lower.layer().stat(lower.node())?;
         let temp = self.build(upper, (lower, lower), &stat, Data::Nothing)?;
-        let times = times_of(&Place::Held(Arc::clone(&parent)).stat()?);
+        let times = DirTimes::of(&link.parent, &parent)?;
         if let Err(e) = temp.link(upper, &parent, link.name.as_os_str()) {
             temp.discard(upper);
             return Err(e.context("copy-up of a directory"));
         }
-        keep_times(&parent, &times);
+        times.give_back();
+        node.keep_ctime(&Place::Named(parent, link.name), &stat);
         node.with_state(|s| s.upper = true);
         self.dir_fd(node)
     }
@@ -559,14 +566,6 @@ fn fill(upper: &Upper, file: &File, lower: &LowerRef, stat: &Stat, data: Data) -
         file.sync_all()?;
     }
     Ok(())
-}
-
-/// Gives a directory its times back: its contents, as users see them, have not changed. The copy is
-/// in place then, so a failure is of no consequence for it.
-fn keep_times(dir: &Arc<OwnedFd>, times: &Timestamps) {
-    if let Err(e) = Place::Held(Arc::clone(dir)).set_times(times) {
-        log::warn!("keep a directory's times: {e}");
-    }
 }
 
 /// Gives back what a metacopy has of its data. Its size stays.

@@ -54,7 +54,7 @@ impl Union {
         node.add_name(parent, name);
         Ok(Some(Named {
             id: node.id(),
-            stat,
+            stat: node.with_kept_ctime(stat),
         }))
     }
 

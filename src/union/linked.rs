@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, XattrFlags};
 use rustix::io::Errno as RawErrno;
 
-use super::attr::times_of;
+use super::times::DirTimes;
 use super::{LowerRef, Node, Union};
 use crate::error::Result;
 use crate::layer::format::Mark;
@@ -207,7 +207,7 @@ impl Union {
         }
         let place = index.place(&entry);
         let names = self.indexed_names(node, &place, place.stat()?.nlink)?;
-        let times = times_of(&Place::Held(Arc::clone(&dir)).stat()?);
+        let times = DirTimes::of(parent, &dir)?;
         self.pin_names(&place, names, below)?;
         let (from, to) = (entry.as_os_str(), name.as_os_str());
         match rustix::fs::linkat(&index.dir, from, &dir, to, AtFlags::empty()) {
@@ -215,7 +215,8 @@ impl Union {
             Err(e) => return Err(e.into()),
         }
         self.unpin_names(&place, names)?;
-        Place::Held(dir).set_times(&times)
+        times.give_back();
+        Ok(())
     }
 
     /// After a name has gone: a file without any leaves the index. The tree lock is held.

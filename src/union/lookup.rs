@@ -60,6 +60,7 @@ impl Union {
         };
         let node = self.nodes.obtain(identity, lookups);
         node.add_name(parent, name);
+        let stat = node.with_kept_ctime(stat);
         Ok(Some(Found { node, stat }))
     }
 

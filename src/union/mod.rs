@@ -37,6 +37,7 @@ mod read_dir;
 mod remove;
 mod rename;
 mod table;
+mod times;
 mod upper;
 mod xattr;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Ino;
+use super::times::KeptCtime;
 use crate::layer::{Layer, LayerNode, Marks};
 use crate::name::{Name, NameBuf};
 use crate::stat::FileType;
@@ -110,6 +111,8 @@ pub(super) struct State {
     pub default_acl: Option<bool>,
     /// What is known of its extended attributes.
     pub xattrs: Xattrs,
+    /// The ctime of before it was copied up.
+    pub kept_ctime: Option<Box<KeptCtime>>,
 }
 
 /// What is known of an object's extended attributes without asking.

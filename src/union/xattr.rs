@@ -173,7 +173,9 @@ impl Union {
         let _tree = self.tree.read();
         self.forget_known(node, name);
         self.place(node)?
-            .set_xattr(&self.space().escape(name), value, flags)
+            .set_xattr(&self.space().escape(name), value, flags)?;
+        node.show_own_ctime();
+        Ok(())
     }
 
     /// Removes an attribute.
@@ -192,7 +194,9 @@ impl Union {
         self.copy_up(node, Data::Attributes)?;
         let _tree = self.tree.read();
         self.forget_known(node, name);
-        self.place(node)?.remove_xattr(&self.space().escape(name))
+        self.place(node)?.remove_xattr(&self.space().escape(name))?;
+        node.show_own_ctime();
+        Ok(())
     }
 
     fn forget_known(&self, node: &Node, name: &OsStr) {

@@ -270,6 +270,67 @@ fn parents_times_change_with_their_entries_alone() {
     }
 }
 
+/// What the file system says, not what the kernel has kept of it.
+fn ctime_by_asking(path: &std::path::Path) -> (i64, u32) {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+    let ask = AtFlags::from_bits_retain(libc::AT_STATX_FORCE_SYNC.cast_unsigned());
+    let flags = ask | AtFlags::SYMLINK_NOFOLLOW;
+    let told = rustix::fs::statx(CWD, path, flags, StatxFlags::CTIME).unwrap();
+    (told.stx_ctime.tv_sec, told.stx_ctime.tv_nsec)
+}
+
+#[test]
+fn a_copy_up_changes_nothing_for_those_who_look() {
+    let live = live!(
+        "semantics::a_copy_up_changes_nothing_for_those_who_look",
+        "mkdir -p a/b/c; echo x >a/b/c/f; echo x >a/g; echo x >a/h; ln a/h a/link"
+    );
+    let told = |name: &str| {
+        let seen = fs::metadata(live.path(name)).unwrap();
+        let asked = ctime_by_asking(&live.path(name));
+        let kept = (seen.ctime(), u32::try_from(seen.ctime_nsec()).unwrap());
+        assert_eq!(kept, asked, "{name}: what the kernel has kept isn't so");
+        asked
+    };
+    let all = ["", "a", "a/b", "a/b/c", "a/b/c/f", "a/g", "a/h"];
+    let quiet = |what: &str, changed: &[&str], change: &dyn Fn()| {
+        let before = all.map(told);
+        change();
+        for (name, before) in all.iter().zip(before) {
+            let now = told(name);
+            match changed.contains(name) {
+                true => assert_ne!(now, before, "{what}: {name}"),
+                false => assert_eq!(now, before, "{what}: {name}"),
+            }
+        }
+    };
+    let open = |name: &str| {
+        drop(
+            File::options()
+                .read(true)
+                .write(true)
+                .open(live.path(name))
+                .unwrap(),
+        );
+    };
+    quiet("its directories", &["a/b/c"], &|| {
+        fs::write(live.path("a/b/c/new"), b"").unwrap();
+    });
+    assert!(live.upper("a/b/c").exists());
+    quiet("opened for writing", &[], &|| open("a/g"));
+    quiet("of two names", &[], &|| open("a/h"));
+    assert!(live.upper("a/g").exists() && live.upper("a/h").exists());
+    // And what does change is seen, also right after a copy-up.
+    quiet("written", &["a/b/c/f"], &|| {
+        fs::write(live.path("a/b/c/f"), b"y").unwrap();
+    });
+    quiet("a mode", &["a/b"], &|| drop(sh(&live, "chmod 711 a/b")));
+    quiet("an attribute", &["a"], &|| {
+        drop(sh(&live, "setfattr -n user.x -v y a"));
+    });
+    quiet("an entry", &["a"], &|| drop(sh(&live, "touch a/new")));
+}
+
 #[test]
 fn numbers_are_the_same_everywhere() {
     let live = live!(
