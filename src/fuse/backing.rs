@@ -214,6 +214,23 @@ impl<I> Modes<I> {
         }
     }
 
+    /// Adds a handle to read a file whose contents were given, of which the kernel still has the
+    /// right pages; `false` for any other.
+    pub fn attach_given(&self, node: NodeId) -> bool {
+        let mut table = self.0.lock();
+        if !table.given.contains(&node) || table.passed.contains_key(&node) {
+            return false;
+        }
+        let fresh = || Open {
+            handles: 0,
+            by: By::Us(None),
+        };
+        let open = table.open.entry(node).or_insert_with(fresh);
+        let ours = matches!(open.by, By::Us(_));
+        open.handles += usize::from(ours);
+        ours
+    }
+
     /// Takes a handle away.
     pub fn detach(&self, node: NodeId) {
         let mut table = self.0.lock();
@@ -369,6 +386,26 @@ mod tests {
         assert_eq!(open(), KEPT.get());
         nodes.clone().for_each(|node| modes.detach(node));
         assert_eq!(open(), 0);
+    }
+
+    #[test]
+    fn what_was_given_is_opened_without_a_look_until_it_is_passed_through() {
+        let modes = Modes::<u32>::default();
+        assert!(!modes.attach_given(NODE) && modes.is_free(NODE));
+        modes.contents_given(NODE);
+        assert!(modes.attach_given(NODE) && modes.attach_given(NODE));
+        let mode = modes.attach(NODE, offer(1, Side::Upper), reader(true), Access::Write);
+        assert!(matches!(mode, Mode::Cached { pages_valid: true }));
+        (0..3).for_each(|_| modes.detach(NODE));
+        assert!(modes.is_free(NODE));
+        let mode = modes.attach(NODE, offer(1, Side::Upper), reader(true), Access::Write);
+        assert!(matches!(mode, Mode::Passthrough(_)));
+        assert!(!modes.attach_given(NODE));
+        modes.detach(NODE);
+        assert!(!modes.attach_given(NODE), "its pages are old");
+        modes.forget(NODE);
+        modes.contents_given(NODE);
+        assert!(modes.attach_given(NODE));
     }
 
     #[test]

@@ -63,12 +63,17 @@ impl<I: Send + Sync + 'static> Server<I> {
         flags: OpenFlags,
         caller: Caller,
     ) -> Step<OpenedReply<I>, D> {
+        let changes = flags.writes() || flags.truncates();
+        if !changes && !flags.executes() && self.modes.attach_given(id) {
+            // No need to know what it is: the kernel has all of it.
+            return Step::Done(Ok(self.unread_handle(id, None, OpenedIo::KeepPages)));
+        }
         let node = step_try!(self.union.get(id));
         if node.id() != id && !self.may_be_alias(id) {
             let why = "the file has another number now";
             return Step::Done(Err(Error::with(Errno::ESTALE, why)));
         }
-        if flags.writes() || flags.truncates() {
+        if changes {
             // The kernel asks whether a program runs before it opens for writing, but cuts first and asks
             // then when the file is to be cut and only read.
             if !flags.writes() && self.handles.executes(&node) {
@@ -172,9 +177,8 @@ impl<I: Send + Sync + 'static> Server<I> {
         };
         let handle = self.handles.add(FileHandle {
             id,
-            node: Arc::clone(node),
             writer,
-            executes: flags.executes(),
+            executes: flags.executes().then(|| Arc::clone(node)),
         });
         Ok(OpenedReply { handle, io })
     }
@@ -246,13 +250,22 @@ impl<I: Send + Sync + 'static> Server<I> {
     ) -> Result<OpenedReply<I>> {
         let mode = self.modes.attach(id, None, None, Access::Read);
         let io = self.io_of(mode, (id, node))?;
+        let executes = flags.executes().then(|| Arc::clone(node));
+        Ok(self.unread_handle(id, executes, io))
+    }
+
+    fn unread_handle(
+        &self,
+        id: NodeId,
+        executes: Option<Arc<Node>>,
+        io: OpenedIo<I>,
+    ) -> OpenedReply<I> {
         let handle = self.handles.add(FileHandle {
             id,
-            node: Arc::clone(node),
             writer: None,
-            executes: flags.executes(),
+            executes,
         });
-        Ok(OpenedReply { handle, io })
+        OpenedReply { handle, io }
     }
 
     /// Registers a file for passthrough, if the node's mode is still open and the kernel is
@@ -322,12 +335,13 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// What a node is read from now: after a copy-up, the upper.
     fn reader_of(&self, handle: &FileHandle) -> Result<Reader> {
+        let node = self.union.get(handle.id)?;
         let known = self.modes.reader(handle.id);
         match known {
-            Some(reader) if reader.from_upper || !handle.node.has_upper_data() => Ok(reader),
+            Some(reader) if reader.from_upper || !node.has_upper_data() => Ok(reader),
             _ => {
                 let flags = OpenFlags(libc::O_RDONLY);
-                let opened = self.union.open(&handle.node, flags, Caller::default())?;
+                let opened = self.union.open(&node, flags, Caller::default())?;
                 let reader = Reader::from(&opened);
                 self.modes.set_reader(handle.id, reader.clone());
                 Ok(reader)
@@ -340,12 +354,10 @@ impl<I: Send + Sync + 'static> Server<I> {
         if let Some(file) = &handle.writer {
             return Ok(Arc::clone(file));
         }
+        let node = self.union.get(handle.id)?;
         let flags = OpenFlags(libc::O_WRONLY);
-        match self
-            .union
-            .open(&handle.node, flags, Caller::default())?
-            .contents
-        {
+        let opened = self.union.open(&node, flags, Caller::default())?;
+        match opened.contents {
             Contents::File(file) => Ok(file),
             Contents::Stored(_) => Err(Error::new(Errno::EBADF)),
         }
@@ -389,8 +401,8 @@ impl<I: Send + Sync + 'static> Server<I> {
                 kill_priv: true,
                 ..SetAttr::default()
             };
-            self.union
-                .setattr(&handle.node, &set, Caller::default(), None)?;
+            let node = self.union.get(handle.id)?;
+            self.union.setattr(&node, &set, Caller::default(), None)?;
         }
         write_at(&file, offset, data)
     }
@@ -401,12 +413,13 @@ impl<I: Send + Sync + 'static> Server<I> {
             return self.fsyncdir(at.node);
         }
         let handle = step_try!(self.handles.get(at.handle));
-        if !handle.node.has_upper() {
+        let node = step_try!(self.union.get(handle.id));
+        if !node.has_upper() {
             return Step::Done(Ok(()));
         }
         self.later(move |server| match &handle.writer {
             Some(file) => server.union.sync_file(file, data_only),
-            None => server.union.sync_node(&handle.node, data_only),
+            None => server.union.sync_node(&node, data_only),
         })
     }
 

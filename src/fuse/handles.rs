@@ -12,14 +12,13 @@ use crate::union::{Node, NodeId};
 
 /// An open file.
 pub(super) struct FileHandle {
-    /// What the kernel calls the node.
+    /// What the kernel calls the node. It has references on it while the file is open.
     pub id: NodeId,
-    pub node: Arc<Node>,
     /// The upper's file, when the handle is cached and can be written. A passthrough handle needs no
     /// descriptor of ours.
     pub writer: Option<Arc<File>>,
-    /// Whether a program is executed through it.
-    pub executes: bool,
+    /// The program's file, when one is executed through it.
+    pub executes: Option<Arc<Node>>,
 }
 
 /// How a request names the file that it is about.
@@ -61,7 +60,10 @@ impl Handles {
     pub fn executes(&self, node: &Arc<Node>) -> bool {
         let open = self.open.read();
         let mut open = open.values();
-        open.any(|handle| handle.executes && Arc::ptr_eq(&handle.node, node))
+        open.any(|handle| {
+            let file = handle.executes.as_ref();
+            file.is_some_and(|file| Arc::ptr_eq(file, node))
+        })
     }
 
     pub fn len(&self) -> usize {

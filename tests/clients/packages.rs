@@ -33,7 +33,7 @@ const SESSION: &str = r#"
     node -e 'console.log(require("chalk").green.name, require("fs").readdirSync("node_modules").sort().join())'
     rm -rf /root/.npm node_modules/.package-lock.json
 
-    git config --global user.name x && git config --global user.email x@example.org && git config --global gc.auto 0
+    git config --global user.name x && git config --global user.email x@example.org && git config --global gc.auto 0 && git config --global pack.threads 1
     git init -q -b main /origin && cd /origin && cp -a /app/node_modules/lodash /app/node_modules/core-js .
     git add . && git commit -q -m first && git clone -q file:///origin /clone && cd /clone && git status --short
     git checkout -q -b other && git mv lodash moved && git rm -rq core-js && git commit -q -m moved
