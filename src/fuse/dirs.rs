@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::server::{EntryReply, Server};
 use super::step::Step;
 use crate::error::Result;
-use crate::name::Name;
 use crate::stat::{FileType, Stat};
 use crate::union::{DirList, Ino, Node, NodeId};
 
@@ -57,7 +56,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         mut each: impl FnMut(DirEntryReply<'_>) -> Room,
     ) -> Result<()> {
         let dir = self.union.get(dir)?;
-        let list = self.listing(&dir, from)?;
+        let list = self.listing(&dir, from, None)?;
         for at in Walk::from(from, &list) {
             let room = match self.at(&dir, at)? {
                 At::Dot(next, name, stat) => each(DirEntryReply {
@@ -94,13 +93,15 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// # Errors
     /// `ESTALE`, `ENOTDIR`; what the union reports.
     pub fn readdirplus(
-        &self,
+        self: &Arc<Self>,
         dir: NodeId,
         from: u64,
         mut each: impl FnMut(DirEntryPlusReply<'_>) -> Room,
     ) -> Result<()> {
         let dir = self.union.get(dir)?;
-        let list = self.listing(&dir, from)?;
+        let (prepared, part) = self.prepared(&dir, from);
+        let list = self.listing(&dir, from, prepared)?;
+        let mut below = Vec::new();
         for at in Walk::from(from, &list) {
             match self.at(&dir, at)? {
                 At::Dot(next, name, stat) => {
@@ -110,17 +111,22 @@ impl<I: Send + Sync + 'static> Server<I> {
                     }
                 }
                 At::Entry(item) => {
-                    let Some(entry) = self.found(&dir, item.name)? else {
+                    let Some(found) = self.union.lookup_entry(&dir, &list, &item)? else {
                         continue;
                     };
+                    let entry = self.named(found);
                     let (next, name) = (item.cursor, item.name.as_bytes());
                     if each(DirEntryPlusReply { next, name, entry }) == Room::None {
                         self.forget(entry.id, 1);
                         break;
                     }
+                    if item.kind == FileType::Directory {
+                        below.push(entry.id);
+                    }
                 }
             }
         }
+        self.walked(&dir, &part, below);
         Ok(())
     }
 
@@ -135,13 +141,14 @@ impl<I: Send + Sync + 'static> Server<I> {
         }
     }
 
-    fn found(&self, dir: &Arc<Node>, name: &Name) -> Result<Option<EntryReply>> {
-        let found = self.union.lookup_name(dir, name)?;
-        Ok(found.map(|found| self.named(found)))
-    }
-
-    /// A directory's listing, taken anew at its beginning, and kept while somebody may read on in it.
-    fn listing(&self, dir: &Arc<Node>, from: u64) -> Result<Arc<DirList>> {
+    /// A directory's listing, taken anew at its beginning unless it was prepared, and kept while
+    /// somebody may read on in it.
+    fn listing(
+        &self,
+        dir: &Arc<Node>,
+        from: u64,
+        prepared: Option<DirList>,
+    ) -> Result<Arc<DirList>> {
         if from > 0
             && let Some(list) = self.unopened.list(dir.id())
         {
@@ -150,7 +157,10 @@ impl<I: Send + Sync + 'static> Server<I> {
             }
             return Ok(list);
         }
-        let list = Arc::new(self.union.read_dir(dir)?);
+        let list = Arc::new(match prepared {
+            Some(list) => list,
+            None => self.union.read_dir(dir)?,
+        });
         self.unopened.keep_list(dir.id(), &list);
         Ok(list)
     }

@@ -6,6 +6,7 @@
 //! [`gate`]. How long the kernel may keep what it was told is in [`policy`]; which files it reads
 //! and writes by itself, in [`backing`].
 
+mod ahead;
 pub mod backing;
 mod buffer;
 mod changes;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::ahead::Ahead;
 use super::backing::Modes;
 use super::counts::Counts;
 use super::gate::{Gate, Parked, Pass};
@@ -63,6 +64,7 @@ pub struct Server<I> {
     options: ServeOptions,
     requests: Counts,
     pub(super) unopened: Unopened,
+    pub(super) ahead: Ahead,
     /// How many nodes the kernel has forgotten.
     forgotten: AtomicU64,
     gate: Gate,
@@ -142,6 +144,8 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// A server for a union. Nothing is passed through until [`Server::allow_passthrough`].
     #[must_use]
     pub fn new(union: Arc<Union>, options: ServeOptions) -> Arc<Self> {
+        let several = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+        let ahead = several && union.is_worth_reading_ahead();
         let survey = Survey::new(options.spare_xattrs && union.is_read_only());
         Arc::new(Self {
             survey,
@@ -154,6 +158,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             numbers_apart: AtomicBool::new(false),
             requests: Counts::default(),
             unopened: Unopened::default(),
+            ahead: Ahead::new(ahead),
             forgotten: AtomicU64::new(0),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
@@ -402,6 +407,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         if !self.union.has(node) {
             self.modes.forget(node);
             self.unopened.forget(node);
+            self.ahead.forget(node);
             let before = self.forgotten.fetch_add(1, Ordering::Relaxed);
             if before % TRIM_AFTER == TRIM_AFTER - 1 {
                 self.jobs.run(Box::new(crate::sys::heap::trim));

@@ -43,19 +43,23 @@ impl Union {
                 return Ok(Some(Named { id, stat }));
             }
         }
-        let Some(Seen { identity, stat }) = self.see(parent, name)? else {
-            return Ok(None);
-        };
+        let seen = self.see(parent, name)?;
+        Ok(seen.map(|seen| self.give(parent, name, seen)))
+    }
+
+    /// Gives the kernel a reference on what was seen. The tree lock is held.
+    pub(super) fn give(&self, parent: &Arc<Node>, name: &Name, seen: Seen) -> Named {
+        let Seen { identity, stat } = seen;
         if identity.way_back == WayBack::Number && self.nodes.note(identity.ino) {
             let id = NodeId(identity.ino.0);
-            return Ok(Some(Named { id, stat }));
+            return Named { id, stat };
         }
         let node = self.nodes.obtain(identity, 1);
         node.add_name(parent, name);
-        Ok(Some(Named {
+        Named {
             id: node.id(),
             stat: node.with_kept_ctime(stat),
-        }))
+        }
     }
 
     /// The layer's directory that is all there is of a directory of the merged tree.
@@ -148,7 +152,7 @@ impl Union {
 }
 
 /// A directory, or a file with one link.
-fn has_one_name(stat: &Stat) -> bool {
+pub(super) fn has_one_name(stat: &Stat) -> bool {
     stat.is_dir() || stat.nlink == 1
 }
 

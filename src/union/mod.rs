@@ -19,6 +19,7 @@
 //! the system calls below, each of which fails when its premise has gone.
 #![doc = include_str!("SEMANTICS.md")]
 
+mod ahead;
 mod attr;
 mod copy_up;
 mod create;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::AtFlags;
 
+use super::ahead::SeenAhead;
 use super::{Ino, Node, Union, Upper};
 use crate::error::{Errno, Result};
 use crate::layer::place::{Place, stat_from};
@@ -19,6 +20,8 @@ pub struct DirList {
     /// All names, one after the other.
     names: Vec<u8>,
     items: Vec<Item>,
+    /// Of one that was read ahead.
+    pub(super) seen: SeenAhead,
 }
 
 #[derive(Debug)]
@@ -61,6 +64,8 @@ pub struct DirEntry<'a> {
     pub ino: Option<Ino>,
     /// What a listing goes on after ([`DirList::after`]).
     pub cursor: u64,
+    /// Its place in the listing.
+    pub(super) place: usize,
 }
 
 impl DirList {
@@ -87,6 +92,7 @@ impl DirList {
             kind: item.kind?,
             ino: (item.ino != 0).then_some(Ino(item.ino)),
             cursor: item.cursor,
+            place: index,
         })
     }
 

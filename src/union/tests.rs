@@ -495,3 +495,43 @@ fn without_redirects_lower_directories_do_not_move() {
     union.mkdir(&root, name("new"), 0o755, caller).unwrap();
     rename("new", "newer").unwrap();
 }
+
+/// Names, nodes and sizes, as a listing that was taken before is answered now.
+fn looked_up(s: &Stack, dir: &Arc<Node>, list: &DirList) -> Vec<(String, NodeId, u64)> {
+    let shown = |entry: DirEntry<'_>| {
+        let found = s.union.lookup_entry(dir, list, &entry).unwrap()?;
+        Some((entry.name.to_string(), found.id, found.stat.size))
+    };
+    let mut all: Vec<_> = list.iter().filter_map(shown).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn what_was_read_ahead_is_given_until_it_changes() {
+    if !root_only() {
+        return;
+    }
+    let s = Stack::new(
+        "mkdir -p top/d bottom/d/sub bottom/long upper/u; echo top >top/d/f
+         echo b >bottom/d/f; echo b >bottom/d/g; echo b >bottom/d/l; ln bottom/d/l bottom/link
+         (cd bottom/long; seq 600 | xargs touch)",
+    );
+    let ahead = |path: &str| s.union.read_ahead(&s.find(path)).unwrap();
+    assert!(ahead("").is_none() && ahead("u").is_none(), "in the upper");
+    assert!(ahead("long").is_none());
+    let (dir, list) = (s.find("d"), ahead("d").unwrap());
+    let plain = looked_up(&s, &dir, &s.union.read_dir(&dir).unwrap());
+    assert_eq!(plain.len(), 4);
+    for _ in 0..2 {
+        assert_eq!(looked_up(&s, &dir, &list), plain);
+    }
+    // What changes after it was read is seen as it is then.
+    let list = ahead("d").unwrap();
+    s.write("d/g", "longer");
+    s.union.unlink(&dir, name("f")).unwrap();
+    assert!(!dir.is_lower_alone() && ahead("d").is_none());
+    let now = looked_up(&s, &dir, &list);
+    let size = |name: &str| now.iter().find(|e| e.0 == name).map(|e| e.2);
+    assert_eq!((size("f"), size("g"), size("l")), (None, Some(6), Some(2)));
+}

@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod ahead;
 mod containers;
 mod copies;
 mod costs;

@@ -1,0 +1,91 @@
+//! Reading directories in advance: who walks a tree comes to them soon, and what they have in
+//! directory layers is many system calls away. Only what is a lower's alone is prepared. It can't
+//! change: what changes in a directory brings that into the upper first.
+
+use std::sync::Arc;
+
+use super::light::has_one_name;
+use super::lookup::Seen;
+use super::read_dir::{DirEntry, DirList};
+use super::{Named, Node, Union};
+use crate::error::Result;
+use crate::sync::Mutex;
+
+/// The longest listing that is prepared, in entries.
+const LONGEST: usize = 512;
+
+/// What was seen of a listing's entries, in its order, until they are asked for.
+#[derive(Default)]
+pub(super) struct SeenAhead(Mutex<Vec<Option<Seen>>>);
+
+impl SeenAhead {
+    fn take(&self, place: usize) -> Option<Seen> {
+        self.0.lock().get_mut(place)?.take()
+    }
+}
+
+impl std::fmt::Debug for SeenAhead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} entries", self.0.lock().len())
+    }
+}
+
+impl Node {
+    /// Whether nothing in this directory has changed, so that what was read of it is right.
+    #[must_use]
+    pub fn is_lower_alone(&self) -> bool {
+        !self.has_upper() && !self.is_removed()
+    }
+}
+
+impl Union {
+    /// Whether looking at an entry takes system calls.
+    #[must_use]
+    pub fn is_worth_reading_ahead(&self) -> bool {
+        self.lowers.iter().any(|layer| layer.host_dev().is_some())
+    }
+
+    /// Lists a directory and looks at its entries. `None` for one that is long, or has a part in the
+    /// upper.
+    ///
+    /// # Errors
+    /// `ENOTDIR`; what the layers report.
+    pub fn read_ahead(&self, dir: &Arc<Node>) -> Result<Option<DirList>> {
+        if !dir.is_lower_alone() {
+            return Ok(None);
+        }
+        let mut list = self.read_dir(dir)?;
+        if list.len() > LONGEST {
+            return Ok(None);
+        }
+        let mut all = Vec::with_capacity(list.len());
+        for entry in list.iter() {
+            // One by one: renaming waits for this lock.
+            let _tree = self.tree.read();
+            let seen = self.see(dir, entry.name)?;
+            // A file with several names may change under another one.
+            all.push(seen.filter(|seen| has_one_name(&seen.stat)));
+        }
+        list.seen = SeenAhead(Mutex::new(all));
+        Ok(dir.is_lower_alone().then_some(list))
+    }
+
+    /// Looks up an entry of a listing for the kernel, as [`Union::lookup_name`].
+    ///
+    /// # Errors
+    /// As [`Union::lookup`].
+    pub fn lookup_entry(
+        &self,
+        dir: &Arc<Node>,
+        list: &DirList,
+        entry: &DirEntry<'_>,
+    ) -> Result<Option<Named>> {
+        if let Some(seen) = list.seen.take(entry.place) {
+            let _tree = self.tree.read();
+            if dir.is_lower_alone() {
+                return Ok(Some(self.give(dir, entry.name, seen)));
+            }
+        }
+        self.lookup_name(dir, entry.name)
+    }
+}
