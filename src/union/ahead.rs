@@ -82,8 +82,9 @@ impl Union {
     ) -> Result<Option<Named>> {
         if let Some(seen) = list.seen.take(entry.place) {
             let _tree = self.tree.read();
+            let since = self.copy_ups();
             if dir.is_lower_alone() {
-                return Ok(Some(self.give(dir, entry.name, seen)));
+                return Ok(Some(self.give((dir, entry.name), seen, since)));
             }
         }
         self.lookup_name(dir, entry.name)

@@ -274,6 +274,7 @@ impl Union {
             s.metacopy = data == Data::Attributes;
             s.held = held;
         });
+        self.count_copy_up();
         Ok(())
     }
 
@@ -350,6 +351,7 @@ impl Union {
             s.metacopy = false;
             s.index = Some(entry);
         });
+        self.count_copy_up();
         Ok(())
     }
 
@@ -427,6 +429,7 @@ impl Union {
         times.give_back();
         node.keep_ctime(&Place::Named(parent, link.name), &stat);
         node.with_state(|s| s.upper = true);
+        self.count_copy_up();
         self.dir_fd(node)
     }
 

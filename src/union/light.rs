@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::lookup::Seen;
+use super::lookup::{CopyUps, Found, Seen};
 use super::node::{Identity, Link, WayBack, Xattrs};
 use super::{Ino, LowerRef, Node, NodeId, Union};
 use crate::error::{Errno, Error, Result};
@@ -32,34 +32,49 @@ impl Union {
     /// As [`Union::lookup`].
     pub fn lookup_name(&self, parent: &Arc<Node>, name: &Name) -> Result<Option<Named>> {
         let _tree = self.tree.read();
+        let since = self.copy_ups();
         if let Some(dir) = self.pure_dir(parent) {
             let Some(Entry::Node(entry)) = dir.layer().lookup(dir.node(), name)? else {
                 return Ok(None);
             };
             let ino = Ino(entry.stat.ino);
-            if has_one_name(&entry.stat) && self.nodes.note(ino) {
+            if has_one_name(&entry.stat) && self.noted(ino, since) {
                 let id = NodeId(ino.0);
                 let stat = entry.stat;
                 return Ok(Some(Named { id, stat }));
             }
         }
         let seen = self.see(parent, name)?;
-        Ok(seen.map(|seen| self.give(parent, name, seen)))
+        Ok(seen.map(|seen| self.give((parent, name), seen, since)))
     }
 
     /// Gives the kernel a reference on what was seen. The tree lock is held.
-    pub(super) fn give(&self, parent: &Arc<Node>, name: &Name, seen: Seen) -> Named {
-        let Seen { identity, stat } = seen;
-        if identity.way_back == WayBack::Number && self.nodes.note(identity.ino) {
-            let id = NodeId(identity.ino.0);
-            return Named { id, stat };
+    pub(super) fn give(&self, at: (&Arc<Node>, &Name), seen: Seen, since: CopyUps) -> Named {
+        let Identity { ino, way_back, .. } = seen.identity;
+        if way_back == WayBack::Number && self.noted(ino, since) {
+            return Named {
+                id: NodeId(ino.0),
+                stat: seen.stat,
+            };
         }
-        let node = self.nodes.obtain(identity, 1);
-        node.add_name(parent, name);
+        let Found { node, stat } = self.node_for(at, seen, 1, since);
         Named {
             id: node.id(),
-            stat: node.with_kept_ctime(stat),
+            stat,
         }
+    }
+
+    /// Counts a reference on an object without a node, which can't have been copied up since; else
+    /// it takes a node.
+    fn noted(&self, ino: Ino, since: CopyUps) -> bool {
+        if !self.nodes.note(ino) {
+            return false;
+        }
+        let unchanged = since == self.copy_ups();
+        if !unchanged {
+            self.forget(NodeId(ino.0), 1);
+        }
+        unchanged
     }
 
     /// The layer's directory that is all there is of a directory of the merged tree.
@@ -139,15 +154,22 @@ impl Union {
     fn recall_by_name(&self, id: NodeId, parent: NodeId, name: &Name) -> Result<Option<Arc<Node>>> {
         let parent = self.get(parent)?;
         let _tree = self.tree.read();
+        let since = self.copy_ups();
         let seen = self.see(&parent, name)?;
         let Some(mut seen) = seen.filter(|seen| seen.identity.ino.0 == id.0) else {
             // Whoever has changed what is under the name has made the node.
             return Ok(self.nodes.get(id));
         };
         // A name for a new node only: one that is there may have lost this one since.
-        let name = NameBuf::from(name);
-        seen.identity.home = Some(Link { parent, name });
-        Ok(Some(self.nodes.obtain(seen.identity, 0)))
+        let home = Link {
+            parent: Arc::clone(&parent),
+            name: NameBuf::from(name),
+        };
+        seen.identity.home = Some(home);
+        let upper = seen.identity.upper;
+        let node = self.nodes.obtain(seen.identity, 0);
+        self.caught_up(&node, (&parent, name), upper, since);
+        Ok(Some(node))
     }
 }
 

@@ -2,6 +2,7 @@
 //! whiteout, an opaque directory or a non-directory ends the search.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::linked::Indexed;
 use super::names::Which;
@@ -21,6 +22,10 @@ pub struct Found {
     /// Its attributes.
     pub stat: Stat,
 }
+
+/// How many objects had been copied up at some moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CopyUps(u64);
 
 /// What the layers say of a name.
 pub(super) struct Seen {
@@ -55,13 +60,70 @@ impl Union {
         name: &Name,
         lookups: u64,
     ) -> Result<Option<Found>> {
-        let Some(Seen { identity, stat }) = self.see(parent, name)? else {
-            return Ok(None);
-        };
+        let since = self.copy_ups();
+        let seen = self.see(parent, name)?;
+        Ok(seen.map(|seen| self.node_for((parent, name), seen, lookups, since)))
+    }
+
+    /// How many objects were copied up: who looks at a name takes this first.
+    pub(super) fn copy_ups(&self) -> CopyUps {
+        CopyUps(self.copy_ups.load(Ordering::Acquire))
+    }
+
+    /// An object has come into the upper under its names.
+    pub(super) fn count_copy_up(&self) {
+        self.copy_ups.fetch_add(1, Ordering::Release);
+    }
+
+    /// The node of what was seen under a name. The tree lock is held.
+    pub(super) fn node_for(
+        &self,
+        (parent, name): (&Arc<Node>, &Name),
+        Seen { identity, stat }: Seen,
+        lookups: u64,
+        since: CopyUps,
+    ) -> Found {
+        let upper = identity.upper;
         let node = self.nodes.obtain(identity, lookups);
         node.add_name(parent, name);
-        let stat = node.with_kept_ctime(stat);
-        Ok(Some(Found { node, stat }))
+        let now = self.caught_up(&node, (parent, name), upper, since);
+        let stat = node.with_kept_ctime(now.unwrap_or(stat));
+        Found { node, stat }
+    }
+
+    /// Between a look at a name and the node for it, what it names may have been copied up, and its
+    /// node of then been forgotten: the new one would show the lower's for ever. The attributes of
+    /// now, where they are the upper's. `upper`: whether it was seen there. The tree lock is held.
+    pub(super) fn caught_up(
+        &self,
+        node: &Node,
+        (parent, name): (&Node, &Name),
+        upper: bool,
+        since: CopyUps,
+    ) -> Option<Stat> {
+        let doubtful = match upper {
+            true => !node.has_upper(),
+            false => since != self.copy_ups(),
+        };
+        if !doubtful {
+            return None;
+        }
+        // Who is copying it up has this node.
+        let _copying = node.copying.try_lock()?;
+        if node.has_upper() {
+            return self.stat_of(node).ok();
+        }
+        let Seen { identity, stat } = self.see(parent, name).ok()??;
+        if !identity.upper || identity.ino != node.ino() {
+            return None;
+        }
+        node.with_state(|state| {
+            state.metacopy = identity.metacopy;
+            state.index = identity.index;
+            state.xattrs = identity.xattrs;
+            state.upper = true;
+        });
+        Some(stat)
     }
 
     /// What the layers have under a name. The tree lock is held.

@@ -47,6 +47,7 @@ mod tests;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 pub use attr::{FsStat, SetAttr, SetTime};
 pub use create::Special;
@@ -143,6 +144,8 @@ pub struct Union {
     dir_fds: DirFds,
     names: Names,
     tree: RwLock<()>,
+    /// How many objects have come into the upper.
+    copy_ups: AtomicU64,
 }
 
 impl Union {
@@ -190,6 +193,7 @@ impl Union {
             dir_fds: DirFds::default(),
             names: Names::default(),
             tree: RwLock::new(()),
+            copy_ups: AtomicU64::new(0),
         };
         union.adopt_root()?;
         Ok(Arc::new(union))

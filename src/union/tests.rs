@@ -535,3 +535,34 @@ fn what_was_read_ahead_is_given_until_it_changes() {
     let size = |name: &str| now.iter().find(|e| e.0 == name).map(|e| e.2);
     assert_eq!((size("f"), size("g"), size("l")), (None, Some(6), Some(2)));
 }
+
+#[test]
+fn a_look_from_before_a_copy_up_makes_no_node_of_the_lower() {
+    if !root_only() {
+        return;
+    }
+    let s = Stack::new("mkdir bottom/d; echo lower >bottom/f; echo lower >bottom/d/g");
+    for (dir, file) in [("", "f"), ("d", "g")] {
+        let (dir, path) = (s.find(dir), format!("{dir}/{file}"));
+        let look = || {
+            let since = s.union.copy_ups();
+            (s.union.see(&dir, name(file)).unwrap().unwrap(), since)
+        };
+        let (seen, since) = look();
+        let (other, _) = look();
+        s.write(&path, "longer than it was");
+        let id = s.find(&path).id();
+        s.union.forget(id, 2);
+        assert!(!s.union.has(id), "{path}");
+        // The kernel has forgotten the node, and now hears of the look.
+        let named = s.union.give((&dir, name(file)), seen, since);
+        assert_eq!((named.id, named.stat.size), (id, 18), "{path}");
+        let node = s.union.get(id).unwrap();
+        assert!(node.has_upper_data(), "{path}");
+        assert_eq!(s.read(&path), "longer than it was");
+        // One more, while the node is known.
+        let found = s.union.node_for((&dir, name(file)), other, 1, since);
+        assert!(Arc::ptr_eq(&found.node, &node));
+        assert_eq!(found.stat.size, 18, "{path}");
+    }
+}
