@@ -1,9 +1,11 @@
-//! Walks through the tree, as find(1), tar(1) and a comparison of two mounts make them, and the
-//! directories that they are coming to: these are read while the walker is busy with the last one.
+//! Walks through the tree, as find(1), tar(1) and a comparison of two mounts make them, and what they
+//! are coming to: that is read while the walker is busy with the last.
 //!
 //! A walk is seen when a directory is listed soon after its parent. Its subdirectories are read from
-//! then on, the nearest first, and those of the directories that were expected.
+//! then on, the nearest first, and those of the directories that were expected. When a second one of
+//! the small files of a listed directory is opened, the kernel is given the others too, some at a time.
 
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -15,10 +17,15 @@ use crate::sync::Mutex;
 use crate::union::{DirList, Node, NodeId};
 
 /// Among how many of the directories that were listed last a parent is looked for.
-const RECENT: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
+const RECENT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
-/// How many subdirectories are known of one that may be walked.
+/// How many subdirectories are known of one that may be walked, and how many small files of one that
+/// was listed.
 const SUBDIRS_MOST: usize = 256;
+const FILES_MOST: usize = 4096;
+
+/// How many of them are given at a time.
+const FILES_GIVEN: usize = 128;
 
 /// How many directories wait to be read at most.
 const WANTED_MOST: usize = 4096;
@@ -28,7 +35,10 @@ const ENTRIES_MOST: usize = 4096;
 
 /// What is known of walks.
 pub(super) struct Ahead {
-    on: bool,
+    /// Whether something is gained by reading directories.
+    dirs: bool,
+    /// By giving files.
+    files: bool,
     state: Mutex<State>,
 }
 
@@ -36,6 +46,8 @@ struct State {
     recent: LruCache<NodeId, Listed>,
     /// To be read, the next one last.
     wanted: Vec<NodeId>,
+    /// Small files to be given to the kernel, in order.
+    files: VecDeque<NodeId>,
     /// Being read.
     reading: Option<NodeId>,
     ready: HashMap<NodeId, DirList>,
@@ -50,6 +62,24 @@ struct Listed {
     walked: bool,
     /// Its subdirectories, until it is known to be walked.
     below: Vec<NodeId>,
+    /// Its small files that were not given yet. The first to be opened says nothing.
+    files: Vec<NodeId>,
+    opened: bool,
+}
+
+/// What a part of a listing has.
+#[derive(Default)]
+pub(super) struct Below {
+    pub dirs: Vec<NodeId>,
+    /// Small ones.
+    pub files: Vec<NodeId>,
+}
+
+/// What is to be read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Dir(NodeId),
+    File(NodeId),
 }
 
 /// What was prepared for who lists a directory.
@@ -67,13 +97,15 @@ pub(super) enum Part {
 }
 
 impl Ahead {
-    /// `on`: whether there is something to be gained.
-    pub fn new(on: bool) -> Self {
+    /// Whether there is something to be gained by reading directories, and by giving files.
+    pub fn new(dirs: bool, files: bool) -> Self {
         Self {
-            on,
+            dirs,
+            files,
             state: Mutex::new(State {
                 recent: LruCache::new(RECENT),
                 wanted: Vec::new(),
+                files: VecDeque::new(),
                 reading: None,
                 ready: HashMap::default(),
                 entries: 0,
@@ -98,14 +130,8 @@ impl Ahead {
         }
     }
 
-    /// A part of a directory was listed, which has these subdirectories. Whether a job is to be
-    /// started.
-    fn listed(
-        &self,
-        (dir, parent): (NodeId, Option<NodeId>),
-        part: &Part,
-        below: Vec<NodeId>,
-    ) -> bool {
+    /// A part of a directory was listed, which has these below. Whether a job is to be started.
+    fn listed(&self, (dir, parent): (NodeId, Option<NodeId>), part: &Part, below: Below) -> bool {
         let mut state = self.state.lock();
         let state = &mut *state;
         if let Part::First(expected) = *part {
@@ -118,30 +144,55 @@ impl Ahead {
             let listed = Listed {
                 walked: state.is_walked(dir, parent) || expected,
                 below: Vec::new(),
+                files: Vec::new(),
+                opened: false,
             };
             state.recent.push(dir, listed);
         }
         let Some(listed) = state.recent.get_mut(&dir) else {
             return false;
         };
-        if listed.walked {
-            state.want(below);
+        listed.files.extend(below.files);
+        listed.files.truncate(FILES_MOST);
+        if listed.walked && self.dirs {
+            state.want(below.dirs);
         } else {
-            listed.below.extend(below);
+            listed.below.extend(below.dirs);
             listed.below.truncate(SUBDIRS_MOST);
         }
         state.start()
     }
 
-    /// The next directory to be read; with none the job ends.
-    fn next(&self) -> Option<NodeId> {
+    /// A small file was opened that the kernel did not have. Whether a job is to be started.
+    fn opened(&self, parent: NodeId) -> bool {
         let mut state = self.state.lock();
-        state.reading = match state.entries < ENTRIES_MOST {
-            true => state.wanted.pop(),
-            false => None,
+        let state = &mut *state;
+        let Some(listed) = state.recent.peek_mut(&parent) else {
+            return false;
         };
-        state.busy = state.reading.is_some();
-        state.reading
+        if !std::mem::replace(&mut listed.opened, true) {
+            return false;
+        }
+        if state.files.len() < FILES_GIVEN {
+            let most = listed.files.len().min(FILES_GIVEN);
+            state.files.extend(listed.files.drain(..most));
+        }
+        state.start()
+    }
+
+    /// What is to be read next; with nothing the job ends.
+    fn next(&self) -> Option<Next> {
+        let mut state = self.state.lock();
+        let next = match state.files.pop_front() {
+            Some(file) => Some(Next::File(file)),
+            None if state.entries < ENTRIES_MOST => state.wanted.pop().map(Next::Dir),
+            None => None,
+        };
+        if let Some(Next::Dir(dir)) = next {
+            state.reading = Some(dir);
+        }
+        state.busy = next.is_some();
+        next
     }
 
     /// A directory has been read.
@@ -156,9 +207,13 @@ impl Ahead {
         }
     }
 
+    fn is_on(&self) -> bool {
+        self.dirs || self.files
+    }
+
     /// The kernel has forgotten a node.
     pub fn forget(&self, dir: NodeId) {
-        if self.on {
+        if self.dirs {
             let gone = self.state.lock().drop_ready(dir);
             drop(gone);
         }
@@ -168,7 +223,7 @@ impl Ahead {
 impl<I: Send + Sync + 'static> Server<I> {
     /// A directory's listing, if it was prepared; and which part of it is listed.
     pub(super) fn prepared(&self, dir: &Node, from: u64) -> (Option<DirList>, Part) {
-        if from > 0 || !self.ahead.on {
+        if from > 0 || !self.ahead.is_on() {
             return (None, Part::Next);
         }
         let Taken { list, expected } = self.ahead.take(dir.id());
@@ -176,30 +231,55 @@ impl<I: Send + Sync + 'static> Server<I> {
         (list, Part::First(expected))
     }
 
-    /// Part of a directory was listed, with these subdirectories.
-    pub(super) fn walked(self: &Arc<Self>, dir: &Node, part: &Part, below: Vec<NodeId>) {
-        if !self.ahead.on {
-            return;
-        }
-        let parent = dir.known_names().first().map(|(parent, _)| *parent);
-        if self.ahead.listed((dir.id(), parent), part, below) {
-            let server = Arc::clone(self);
-            self.run_job(Box::new(move || server.read_ahead()));
+    /// Part of a directory was listed, with these below.
+    pub(super) fn walked(self: &Arc<Self>, dir: &Node, part: &Part, below: Below) {
+        if self.ahead.is_on() && self.ahead.listed((dir.id(), parent_of(dir)), part, below) {
+            self.start_reading_ahead();
         }
     }
 
+    /// The kernel was given a small file as it was opened.
+    pub(super) fn given_at_open(self: &Arc<Self>, file: &Node) {
+        if self.ahead.files
+            && let Some(parent) = parent_of(file)
+            && self.ahead.opened(parent)
+        {
+            self.start_reading_ahead();
+        }
+    }
+
+    fn start_reading_ahead(self: &Arc<Self>) {
+        let server = Arc::clone(self);
+        self.run_job(Box::new(move || server.read_ahead()));
+    }
+
     fn read_ahead(&self) {
-        while let Some(id) = self.ahead.next() {
-            let union = self.union();
-            let list = union.get(id).and_then(|dir| union.read_ahead(&dir));
-            // The kernel may have forgotten it while it was in use here.
-            union.forget(id, 0);
-            self.ahead.done(id, list.unwrap_or_default());
-            if !union.has(id) {
-                self.ahead.forget(id);
+        let union = self.union();
+        while let Some(next) = self.ahead.next() {
+            match next {
+                Next::File(id) => {
+                    if let Ok(file) = union.get(id) {
+                        self.give_ahead((id, &file));
+                    }
+                    union.forget(id, 0);
+                }
+                Next::Dir(id) => {
+                    let list = union.get(id).and_then(|dir| union.read_ahead(&dir));
+                    // The kernel may have forgotten it while it was in use here.
+                    union.forget(id, 0);
+                    self.ahead.done(id, list.unwrap_or_default());
+                    if !union.has(id) {
+                        self.ahead.forget(id);
+                    }
+                }
             }
         }
     }
+}
+
+/// The directory of a node's first known name.
+fn parent_of(node: &Node) -> Option<NodeId> {
+    node.known_names().first().map(|(parent, _)| *parent)
 }
 
 impl State {
@@ -224,7 +304,8 @@ impl State {
 
     /// Whether a job is to be started.
     fn start(&mut self) -> bool {
-        let starts = !self.busy && !self.wanted.is_empty() && self.entries < ENTRIES_MOST;
+        let dirs = !self.wanted.is_empty() && self.entries < ENTRIES_MOST;
+        let starts = !self.busy && (dirs || !self.files.is_empty());
         self.busy |= starts;
         starts
     }
@@ -253,22 +334,56 @@ mod tests {
     fn list(ahead: &Ahead, dir: u64, parent: u64, below: &[u64]) -> (bool, bool) {
         let Taken { list, expected } = ahead.take(NodeId(dir));
         let which = (NodeId(dir), Some(NodeId(parent)));
-        let starts = ahead.listed(which, &Part::First(expected), ids(below));
+        let starts = ahead.listed(which, &Part::First(expected), dirs(below));
         (list.is_some(), starts)
+    }
+
+    fn dirs(below: &[u64]) -> Below {
+        Below {
+            dirs: ids(below),
+            files: Vec::new(),
+        }
     }
 
     fn read_all(ahead: &Ahead) -> Vec<u64> {
         let mut read = Vec::new();
-        while let Some(id) = ahead.next() {
-            read.push(id.0);
-            ahead.done(id, Some(DirList::default()));
+        while let Some(next) = ahead.next() {
+            match next {
+                Next::File(id) => read.push(id.0),
+                Next::Dir(id) => {
+                    read.push(id.0);
+                    ahead.done(id, Some(DirList::default()));
+                }
+            }
         }
         read
     }
 
     #[test]
+    fn small_files_are_given_once_a_second_is_opened() {
+        let ahead = Ahead::new(false, true);
+        let below = Below {
+            dirs: ids(&[10]),
+            files: (100..400).map(NodeId).collect(),
+        };
+        assert!(!ahead.opened(NodeId(1)), "never listed");
+        assert!(!ahead.listed((NodeId(1), None), &Part::First(false), below));
+        assert!(!ahead.opened(NodeId(1)));
+        assert!(ahead.opened(NodeId(1)));
+        assert_eq!(read_all(&ahead), (100..228).collect::<Vec<_>>());
+        assert!(ahead.opened(NodeId(1)), "one that was not given yet");
+        assert!(!ahead.opened(NodeId(1)), "it is under way");
+        assert_eq!(read_all(&ahead), (228..356).collect::<Vec<_>>());
+        assert!(ahead.opened(NodeId(1)));
+        assert_eq!(read_all(&ahead).len(), 44);
+        assert!(!ahead.opened(NodeId(1)), "all were");
+        list(&ahead, 10, 1, &[11]);
+        assert!(read_all(&ahead).is_empty(), "no directories");
+    }
+
+    #[test]
     fn who_lists_a_directory_and_another_elsewhere_is_no_walker() {
-        let ahead = Ahead::new(true);
+        let ahead = Ahead::new(true, true);
         assert_eq!(list(&ahead, 1, 0, &[10, 20]), (false, false));
         assert_eq!(list(&ahead, 35, 30, &[36, 37]), (false, false));
         assert!(read_all(&ahead).is_empty());
@@ -276,11 +391,11 @@ mod tests {
 
     #[test]
     fn the_nearest_directories_of_a_walk_are_read_first() {
-        let ahead = Ahead::new(true);
+        let ahead = Ahead::new(true, true);
         list(&ahead, 1, 0, &[10, 20, 30]);
         assert_eq!(list(&ahead, 10, 1, &[11, 12]), (false, true));
         // A second part of it, and one job at a time.
-        assert!(!ahead.listed((NodeId(10), None), &Part::Next, ids(&[13])));
+        assert!(!ahead.listed((NodeId(10), None), &Part::Next, dirs(&[13])));
         assert_eq!(read_all(&ahead), [13, 11, 12, 20, 30]);
         assert_eq!(list(&ahead, 11, 10, &[]), (true, false));
         assert_eq!(list(&ahead, 11, 10, &[]), (false, false), "once");
@@ -292,10 +407,10 @@ mod tests {
 
     #[test]
     fn what_is_listed_while_it_is_read_ahead_is_not_kept() {
-        let ahead = Ahead::new(true);
+        let ahead = Ahead::new(true, true);
         list(&ahead, 1, 0, &[10, 20]);
         list(&ahead, 10, 1, &[]);
-        assert_eq!(ahead.next(), Some(NodeId(20)));
+        assert_eq!(ahead.next(), Some(Next::Dir(NodeId(20))));
         list(&ahead, 20, 1, &[21]);
         ahead.done(NodeId(20), Some(DirList::default()));
         assert_eq!(read_all(&ahead), [21]);
@@ -307,7 +422,7 @@ mod tests {
 
     #[test]
     fn it_stays_in_bounds() {
-        let ahead = Ahead::new(true);
+        let ahead = Ahead::new(true, true);
         let many: Vec<u64> = (100..100 + 2 * WANTED_MOST as u64).collect();
         list(&ahead, 1, 0, &[10]);
         assert_eq!(list(&ahead, 10, 1, &many), (false, true));

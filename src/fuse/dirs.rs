@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::ahead::Below;
 use super::server::{EntryReply, Server};
 use super::step::Step;
 use crate::error::Result;
@@ -101,7 +102,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         let dir = self.union.get(dir)?;
         let (prepared, part) = self.prepared(&dir, from);
         let list = self.listing(&dir, from, prepared)?;
-        let mut below = Vec::new();
+        let mut below = Below::default();
         for at in Walk::from(from, &list) {
             match self.at(&dir, at)? {
                 At::Dot(next, name, stat) => {
@@ -120,8 +121,12 @@ impl<I: Send + Sync + 'static> Server<I> {
                         self.forget(entry.id, 1);
                         break;
                     }
-                    if item.kind == FileType::Directory {
-                        below.push(entry.id);
+                    match item.kind {
+                        FileType::Directory => below.dirs.push(entry.id),
+                        FileType::Regular if self.is_small(entry.stat.size) => {
+                            below.files.push(entry.id);
+                        }
+                        _ => {}
                     }
                 }
             }

@@ -48,6 +48,15 @@ pub struct CopyEnd {
     pub offset: u64,
 }
 
+/// How long the kernel is kept waiting for a file that it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// It takes a copy, or it is not given.
+    None,
+    /// Nobody waits.
+    ToDecompress,
+}
+
 /// The longest file that is copied into a host file of its own while its OPEN waits, in bytes.
 const WAITED_FOR: u64 = 256 << 20;
 
@@ -88,12 +97,8 @@ impl<I: Send + Sync + 'static> Server<I> {
                 server.attach(device, (id, &node), &opened, flags)
             });
         }
-        let small = match self.passthrough.load(Ordering::Relaxed) {
-            true => policy::WORTH_PASSING,
-            false => policy::WORTH_ASKING,
-        };
         if let Some(len) = step_try!(self.union.lower_len(&node))
-            && len < small
+            && self.is_small(len)
         {
             return self.open_small((id, &node), len, flags);
         }
@@ -193,6 +198,15 @@ impl<I: Send + Sync + 'static> Server<I> {
         })
     }
 
+    /// Whether a lower's file is given to the kernel as a whole; its length in bytes.
+    pub(super) fn is_small(&self, len: u64) -> bool {
+        let limit = match self.passthrough.load(Ordering::Relaxed) {
+            true => policy::WORTH_PASSING,
+            false => policy::WORTH_ASKING,
+        };
+        len < limit
+    }
+
     /// Opens a lower's small file to be read. Who has it open first finds its pages there: the kernel
     /// is given them with the answer, and asks neither for them nor, as it does after each READ, for
     /// the attributes.
@@ -203,9 +217,12 @@ impl<I: Send + Sync + 'static> Server<I> {
         flags: OpenFlags,
     ) -> Step<OpenedReply<I>, D> {
         if let Some(kept) = node.try_keep_lower() {
-            self.give_contents((id, node), len);
+            let given = self.give_contents((id, node), len, Patience::None);
             let reply = self.attach_unread((id, node), flags);
             drop(kept);
+            if given {
+                self.given_at_open(node);
+            }
             return Step::Done(reply);
         }
         // The kernel must not read what another thread is giving it: pages that wait for us would have
@@ -219,18 +236,34 @@ impl<I: Send + Sync + 'static> Server<I> {
         }))
     }
 
-    /// Gives the kernel all of a small file that nobody has open, the first time. The caller keeps the
-    /// file from being copied up. Without it, the kernel asks.
-    fn give_contents(&self, (id, node): (NodeId, &Arc<Node>), len: u64) {
+    /// Gives the kernel a small file that somebody will open soon.
+    pub(super) fn give_ahead(&self, (id, node): (NodeId, &Arc<Node>)) {
+        if node.id() == id
+            && let Some(_kept) = node.try_keep_lower()
+            && let Ok(Some(len)) = self.union.lower_len(node)
+            && self.is_small(len)
+        {
+            self.give_contents((id, node), len, Patience::ToDecompress);
+        }
+    }
+
+    /// Gives the kernel all of a small file that nobody has open, the first time; whether it did. The
+    /// caller keeps the file from being copied up. Without it, the kernel asks.
+    fn give_contents(
+        &self,
+        (id, node): (NodeId, &Arc<Node>),
+        len: u64,
+        patience: Patience,
+    ) -> bool {
         let wanted = len > 0 && self.modes.wants_contents(id) && self.notices.are_possible();
         if !wanted || node.has_upper_data() {
-            return;
+            return false;
         }
         let given = || -> Result<()> {
             let flags = OpenFlags(libc::O_RDONLY);
             let opened = self.union.open(node, flags, Caller::default())?;
             let source = Source(opened.contents);
-            if source.is_at_hand() {
+            if patience == Patience::ToDecompress || source.is_at_hand() {
                 let bytes = source.read(0, usize::try_from(len).unwrap_or(0))?;
                 self.notices.give(id, bytes.bytes())?;
             }
@@ -240,6 +273,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             Ok(()) => self.modes.contents_given(id),
             Err(e) => log::debug!("give the kernel a file: {e}"),
         }
+        true
     }
 
     /// Gives a file that is read by requests a handle, before it is known what it is read from.

@@ -145,7 +145,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     #[must_use]
     pub fn new(union: Arc<Union>, options: ServeOptions) -> Arc<Self> {
         let several = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
-        let ahead = several && union.is_worth_reading_ahead();
+        let ahead = Ahead::new(several && union.is_worth_reading_ahead(), several);
         let survey = Survey::new(options.spare_xattrs && union.is_read_only());
         Arc::new(Self {
             survey,
@@ -158,7 +158,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             numbers_apart: AtomicBool::new(false),
             requests: Counts::default(),
             unopened: Unopened::default(),
-            ahead: Ahead::new(ahead),
+            ahead,
             forgotten: AtomicU64::new(0),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),

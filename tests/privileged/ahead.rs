@@ -85,7 +85,7 @@ fn what_changes_before_a_walker_comes_is_seen() {
 
 fn is_even(dir: &Path) -> bool {
     let number: u32 = dir.file_name().unwrap().to_str().unwrap().parse().unwrap();
-    number % 2 == 0
+    number.is_multiple_of(2)
 }
 
 #[test]

@@ -130,6 +130,8 @@ impl Trace {
             "io_uring_enter",
             "madvise",
             "mprotect",
+            // Locks, as futex is.
+            "sched_yield",
         ];
         // Debug builds ask for a descriptor's flags before they close it.
         let others = ["fcntl", "rt_sigtimedwait", "restart_syscall", "+++"];
@@ -177,8 +179,8 @@ fn system_calls_of_the_main_operations() {
         each(&point.join(in_dir), f);
         let calls = trace.end();
         let sum: usize = calls.values().sum();
-        // Some for what is done once.
-        assert!(sum <= 50 * each_may + 25, "{what}: {sum} calls: {calls:?}");
+        // Some for what is done once, as a thread for jobs.
+        assert!(sum <= 50 * each_may + 50, "{what}: {sum} calls: {calls:?}");
     };
     // The directory's attributes, the name that isn't there, open, attributes; registered and back.
     cost("create", "new", 7, &create);
