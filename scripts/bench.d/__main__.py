@@ -23,6 +23,9 @@ def parse(words):
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--limit", type=positive, metavar="SECONDS")
     parser.add_argument("--archive", metavar="FILE")
+    parser.set_defaults(rootless=False)
+    if part == "mounts":
+        parser.add_argument("--rootless", action="store_true")
     if part == "soak":
         parser.add_argument("seconds", type=positive, metavar="SECONDS")
     elif part in ("mounts", "counts"):
@@ -35,7 +38,7 @@ def parse(words):
 
 def check(parser, args):
     """A name that does not exist is an error before anything has been done."""
-    cases, contenders = known(args.part)
+    cases, contenders = known("counts" if args.rootless else args.part)
     for name in getattr(args, "cases", []):
         if name not in cases:
             parser.error(f"no case {name}; scripts/bench --list names them")

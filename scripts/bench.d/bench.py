@@ -54,6 +54,7 @@ class Bench:
             "kernel": os.uname().release,
             "processors": os.cpu_count(),
             "file system": self.fs,
+            "mounted by": "root of a user namespace" if self.args.rootless else "root",
             "rounds": self.rounds,
             "sizes": "; ".join(f"{v} {k.replace('_', ' ')}" for k, v in vars(self.scale).items()),
             "strata": f"{first_line(self.strata, 'version')} {os.environ.get('BENCH_COMMIT', '')}".strip(),
@@ -69,6 +70,8 @@ class Bench:
         )
         if self.args.contenders:
             every = [c for c in every if c.name in self.args.contenders]
+        if self.args.rootless:
+            every = [contenders.without_rights(c) for c in every]
         with Disk(self.work / "probe.img", RUN / "probe", self.fs, "1G", 20_000) as disk:
             return contenders.usable(self.run, every, self.inputs.stack("few"), disk.point)
 
@@ -95,7 +98,8 @@ class Bench:
             if not store.exists():
                 self.store(stack, disk.point)
         place = disk.point / (container or "box")
-        return contenders.mount(self.run, contender, stack, place, point, store, container)
+        rootless = self.args.rootless
+        return contenders.mount(self.run, contender, stack, place, point, store, container, rootless)
 
     def record(self, case, contender, round_number, step):
         """Runs a step and keeps its outcome, or why there is none."""

@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from host import RUN, Failed, mounts_below, processes, resident, say, wait_for
+from host import RUN, Failed, Namespace, mounts_below, processes, resident, say, wait_for
 
 
 @dataclass
@@ -51,6 +51,15 @@ class Mounted:
     point: Path
     seconds: float
     daemons: set = field(default_factory=set)
+    # Where it is seen, unless everywhere.
+    inside: Namespace | None = None
+
+    def shell(self, run, script, *words):
+        """Runs a line of bash in the mount."""
+        if self.inside is None:
+            return run.shell(script, *words, cwd=self.point)
+        script = f"cd {self.point} || exit\n{script}"
+        return run(*self.inside.words("bash", "-o", "pipefail", "-c", script, "bench", *words))
 
     def memory(self):
         if not self.daemons:
@@ -58,7 +67,11 @@ class Mounted:
         return sum(resident(pid) for pid in self.daemons)
 
     def unmount(self):
-        if str(self.point) in mounts_below(self.point):
+        if self.inside:
+            # The daemon keeps the namespace as long as it has a mount there.
+            subprocess.run([str(w) for w in self.inside.words("umount", self.point)])
+            self.inside.end()
+        elif str(self.point) in mounts_below(self.point):
             done = subprocess.run(["umount", self.point], capture_output=True, text=True)
             if done.returncode:
                 say(f"{self.contender.name}: {done.stderr.strip()}")
@@ -79,17 +92,25 @@ class Mounted:
         self.unmount()
 
 
-def mount(run, contender, stack, place, point=None, store=None, container=None):
-    """Mounts as a user would; the command must not end before the mount is live."""
+def mount(run, contender, stack, place, point=None, store=None, container=None, rootless=False):
+    """Mounts as a user would; the command must not end before the mount is live. The mount of one who is not root is
+    in a namespace of its own."""
     place, point = Path(place), Path(point or RUN / "m")
     for directory in (place / "upper", place / "work", point):
         directory.mkdir(parents=True, exist_ok=True)
     before = processes(contender.program) if contender.program else set()
-    done = run(*contender.command(stack, place, point, store, container), limit=120)
-    if not mounts_below(point):
-        raise Failed("the command ended without a mount")
+    command = contender.command(stack, place, point, store, container)
+    inside = Namespace() if rootless else None
+    try:
+        done = run(*(inside.words(*command) if inside else command), limit=120)
+        if not mounts_below(point, inside.process.pid if inside else "self"):
+            raise Failed("the command ended without a mount")
+    except Failed:
+        if inside:
+            inside.end()
+        raise
     after = processes(contender.program) if contender.program else set()
-    return Mounted(contender, point, done.seconds, after - before)
+    return Mounted(contender, point, done.seconds, after - before, inside)
 
 
 def every(strata, peer_1, peer_2):
@@ -104,6 +125,11 @@ def every(strata, peer_1, peer_2):
         found.append(Contender(f"strata-dirs-{transport}", strata, transport=transport, options=("metacopy=on",)))
         found.append(Contender(f"strata-image-{transport}", strata, image=True, transport=transport))
     return found
+
+
+def without_rights(contender):
+    """As it is mounted in a user namespace: the kernel has its marks in user.*, and no metacopy with them."""
+    return replace(contender, options=("userxattr",)) if contender.program is None else contender
 
 
 # A kernel overlayfs as distributions mount it, where that matters.

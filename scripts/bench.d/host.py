@@ -157,10 +157,30 @@ class PageCache:
             return False
 
 
-def mounts_below(place):
+class Namespace:
+    """A user namespace with its own mounts, whose root has no rights outside: where rootless clients mount. The
+    numbers of users are the same on both sides."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(["unshare", "--user", "--mount", "sleep", "infinity"])
+        here = os.readlink("/proc/self/ns/mnt")
+        wait_for(lambda: os.readlink(f"/proc/{self.process.pid}/ns/mnt") != here, 10, "a namespace")
+        for kind in ("uid_map", "gid_map"):
+            Path(f"/proc/{self.process.pid}/{kind}").write_text("0 0 65536")
+
+    def words(self, *words):
+        """A command that runs inside."""
+        return ["nsenter", "-t", self.process.pid, "--user", "--mount", *words]
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def mounts_below(place, pid="self"):
     """Mount points at or below a place, the latest first."""
     points = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
         point = line.split()[4].encode().decode("unicode_escape")
         if point == str(place) or point.startswith(f"{place}/"):
             points.append(point)
