@@ -233,7 +233,7 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// Part of a directory was listed, with these below.
     pub(super) fn walked(self: &Arc<Self>, dir: &Node, part: &Part, below: Below) {
-        if self.ahead.is_on() && self.ahead.listed((dir.id(), parent_of(dir)), part, below) {
+        if self.ahead.is_on() && self.ahead.listed((dir.id(), dir.known_parent()), part, below) {
             self.start_reading_ahead();
         }
     }
@@ -241,7 +241,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// The kernel was given a small file as it was opened.
     pub(super) fn given_at_open(self: &Arc<Self>, file: &Node) {
         if self.ahead.files
-            && let Some(parent) = parent_of(file)
+            && let Some(parent) = file.known_parent()
             && self.ahead.opened(parent)
         {
             self.start_reading_ahead();
@@ -275,11 +275,6 @@ impl<I: Send + Sync + 'static> Server<I> {
             }
         }
     }
-}
-
-/// The directory of a node's first known name.
-fn parent_of(node: &Node) -> Option<NodeId> {
-    node.known_names().first().map(|(parent, _)| *parent)
 }
 
 impl State {

@@ -4,7 +4,7 @@
 //! business of a [`transport`]: fuser's, over `/dev/fuse`, or our own, over io_uring. A serving thread never waits: what
 //! copies, syncs or decompresses is a [`jobs`] job; what may not change now is parked at the
 //! [`gate`]. How long the kernel may keep what it was told is in [`policy`]; which files it reads
-//! and writes by itself, in [`backing`].
+//! and writes by itself, in [`backing`]; what a walker will come to is read by `ahead`.
 
 mod ahead;
 pub mod backing;

@@ -22,7 +22,7 @@ use crate::content::copy::copy_to;
 use crate::error::{Context, Errno, Error, Result};
 use crate::layer::format::{Mark, encode_origin};
 use crate::layer::place::{Place, open_beneath};
-use crate::layer::{Contents, LayerNode};
+use crate::layer::Contents;
 use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
 
@@ -353,49 +353,6 @@ impl Union {
         });
         self.count_copy_up();
         Ok(())
-    }
-
-    /// Adds the names that a lower file has besides those already known, as far as they are still
-    /// to be seen in the merged tree.
-    fn add_aliases(&self, node: &Arc<Node>, lower: &LowerRef, names: &mut Vec<Link>) -> Result<()> {
-        for (dir, name) in lower.layer().aliases(lower.node())?.unwrap_or_default() {
-            let Some(parent) = self.merged_dir(lower, dir)? else {
-                continue;
-            };
-            if names
-                .iter()
-                .any(|l| l.parent.id() == parent.id() && *l.name == *name)
-            {
-                continue;
-            }
-            if let Some(found) = self.find(&parent, &name, 0)?
-                && found.node.id() == node.id()
-            {
-                names.push(Link { parent, name });
-            }
-        }
-        Ok(())
-    }
-
-    /// The directory of the merged tree that a directory of `beside`'s layer is part of, by its
-    /// lower path; `None` if it is hidden there. (Directories that rename has moved have no lower
-    /// aliases left in them: rename sees to that.)
-    fn merged_dir(&self, beside: &LowerRef, dir: LayerNode) -> Result<Option<Arc<Node>>> {
-        let Some(path) = beside.layer().dir_path(dir)? else {
-            return Ok(None);
-        };
-        let mut at = self.root();
-        for name in path {
-            match self.find(&at, &name, 0)? {
-                Some(found) if found.is_dir() => at = found.node,
-                _ => return Ok(None),
-            }
-        }
-        let part = at
-            .lower()
-            .iter()
-            .any(|l| l.place() == beside.place() && l.node() == dir);
-        Ok(part.then_some(at))
     }
 
     /// Brings a directory into the upper, with its parents, and returns its descriptor. The tree

@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, XattrFlags};
 use rustix::io::Errno as RawErrno;
 
+use super::node::Link;
 use super::times::DirTimes;
 use super::{LowerRef, Node, Union};
 use crate::error::Result;
 use crate::layer::format::Mark;
 use crate::layer::place::{Place, stat_from};
-use crate::layer::{LinkCount, Marks};
+use crate::layer::{LayerNode, LinkCount, Marks};
 use crate::name::{Name, NameBuf};
 use crate::stat::Stat;
 
@@ -217,6 +218,49 @@ impl Union {
         self.unpin_names(&place, names)?;
         times.give_back();
         Ok(())
+    }
+
+    /// Adds the names that a lower file has besides those already known, as far as they are still
+    /// to be seen in the merged tree.
+    pub(super) fn add_aliases(&self, node: &Arc<Node>, lower: &LowerRef, names: &mut Vec<Link>) -> Result<()> {
+        for (dir, name) in lower.layer().aliases(lower.node())?.unwrap_or_default() {
+            let Some(parent) = self.merged_dir(lower, dir)? else {
+                continue;
+            };
+            if names
+                .iter()
+                .any(|l| l.parent.id() == parent.id() && *l.name == *name)
+            {
+                continue;
+            }
+            if let Some(found) = self.find(&parent, &name, 0)?
+                && found.node.id() == node.id()
+            {
+                names.push(Link { parent, name });
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory of the merged tree that a directory of `beside`'s layer is part of, by its
+    /// lower path; `None` if it is hidden there. (Directories that rename has moved have no lower
+    /// aliases left in them: rename sees to that.)
+    fn merged_dir(&self, beside: &LowerRef, dir: LayerNode) -> Result<Option<Arc<Node>>> {
+        let Some(path) = beside.layer().dir_path(dir)? else {
+            return Ok(None);
+        };
+        let mut at = self.root();
+        for name in path {
+            match self.find(&at, &name, 0)? {
+                Some(found) if found.is_dir() => at = found.node,
+                _ => return Ok(None),
+            }
+        }
+        let part = at
+            .lower()
+            .iter()
+            .any(|l| l.place() == beside.place() && l.node() == dir);
+        Ok(part.then_some(at))
     }
 
     /// After a name has gone: a file without any leaves the index. The tree lock is held.

@@ -280,6 +280,12 @@ impl Node {
         names.into_iter().map(|l| (l.parent.id(), l.name)).collect()
     }
 
+    /// The directory of one of them.
+    #[must_use]
+    pub fn known_parent(&self) -> Option<NodeId> {
+        self.state.lock().names.first().map(|l| l.parent.id())
+    }
+
     pub(super) fn names(&self) -> Vec<Link> {
         self.state.lock().names.clone()
     }

@@ -16,13 +16,14 @@ mod prune;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno as RawErrno;
 
 pub use key::Key;
@@ -216,6 +217,7 @@ impl Objects {
 
     fn fill(&self, file: &File, source: &dyn ReadAt) -> Result<()> {
         copy_to(source, file)?;
+        forget_pages(source);
         Ok(rustix::fs::futimens(file, &self.times())?)
     }
 
@@ -288,6 +290,21 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.objects.making.lock().remove(&self.key);
         self.objects.made.notify_all();
+    }
+}
+
+/// Has the kernel drop the pages of a layer that an object was made of: it is read from now on, and
+/// would be in memory twice.
+fn forget_pages(source: &dyn ReadAt) {
+    let mut at = 0;
+    while let Some((start, end)) = source.next_data(at)
+        && let Some((layer, place)) = source.host_range(start)
+        && let Some(len) = NonZeroU64::new(end.saturating_sub(start))
+    {
+        if let Err(e) = rustix::fs::fadvise(layer, place, Some(len), Advice::DontNeed) {
+            log::debug!("pages of a layer: {e}");
+        }
+        at = end;
     }
 }
 
