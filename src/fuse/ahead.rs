@@ -233,7 +233,11 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// Part of a directory was listed, with these below.
     pub(super) fn walked(self: &Arc<Self>, dir: &Node, part: &Part, below: Below) {
-        if self.ahead.is_on() && self.ahead.listed((dir.id(), dir.known_parent()), part, below) {
+        if self.ahead.is_on()
+            && self
+                .ahead
+                .listed((dir.id(), dir.known_parent()), part, below)
+        {
             self.start_reading_ahead();
         }
     }

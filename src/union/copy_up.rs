@@ -20,9 +20,9 @@ use super::upper::{is_null_device, remove_quietly};
 use super::{LowerRef, Node, Union, Upper};
 use crate::content::copy::copy_to;
 use crate::error::{Context, Errno, Error, Result};
+use crate::layer::Contents;
 use crate::layer::format::{Mark, encode_origin};
 use crate::layer::place::{Place, open_beneath};
-use crate::layer::Contents;
 use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
 

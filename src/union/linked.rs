@@ -222,7 +222,12 @@ impl Union {
 
     /// Adds the names that a lower file has besides those already known, as far as they are still
     /// to be seen in the merged tree.
-    pub(super) fn add_aliases(&self, node: &Arc<Node>, lower: &LowerRef, names: &mut Vec<Link>) -> Result<()> {
+    pub(super) fn add_aliases(
+        &self,
+        node: &Arc<Node>,
+        lower: &LowerRef,
+        names: &mut Vec<Link>,
+    ) -> Result<()> {
         for (dir, name) in lower.layer().aliases(lower.node())?.unwrap_or_default() {
             let Some(parent) = self.merged_dir(lower, dir)? else {
                 continue;
