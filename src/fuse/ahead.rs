@@ -132,12 +132,14 @@ impl Ahead {
 
     /// A part of a directory was listed, which has these below. Whether a job is to be started.
     fn listed(&self, (dir, parent): (NodeId, Option<NodeId>), part: &Part, below: Below) -> bool {
-        let mut state = self.state.lock();
-        let state = &mut *state;
+        // Listings let go of what they are of, which may take a while: after the lock.
+        let mut gone = HashMap::default();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         if let Part::First(expected) = *part {
             if !expected && state.entries >= ENTRIES_MOST {
                 // Those they were for have gone elsewhere.
-                state.ready.clear();
+                gone = std::mem::take(&mut state.ready);
                 state.wanted.clear();
                 state.entries = 0;
             }
@@ -154,13 +156,17 @@ impl Ahead {
         };
         listed.files.extend(below.files);
         listed.files.truncate(FILES_MOST);
-        if listed.walked && self.dirs {
+        if !self.dirs {
+        } else if listed.walked {
             state.want(below.dirs);
         } else {
             listed.below.extend(below.dirs);
             listed.below.truncate(SUBDIRS_MOST);
         }
-        state.start()
+        let starts = state.start();
+        drop(guard);
+        drop(gone);
+        starts
     }
 
     /// A small file was opened that the kernel did not have. Whether a job is to be started.
@@ -203,7 +209,10 @@ impl Ahead {
             && let Some(list) = list
         {
             state.entries += cost(&list);
-            state.ready.insert(dir, list);
+            let old = state.ready.insert(dir, list);
+            state.entries -= old.as_ref().map_or(0, cost);
+            drop(state);
+            drop(old);
         }
     }
 
@@ -253,31 +262,33 @@ impl<I: Send + Sync + 'static> Server<I> {
     }
 
     fn start_reading_ahead(self: &Arc<Self>) {
-        let server = Arc::clone(self);
-        self.run_job(Box::new(move || server.read_ahead()));
+        // What is ahead of a mount that has ended keeps nothing of it.
+        let server = Arc::downgrade(self);
+        let next = move || server.upgrade().is_some_and(|server| server.read_next());
+        self.run_job(Box::new(move || while next() {}));
     }
 
-    fn read_ahead(&self) {
+    /// Reads one thing ahead, if there is something.
+    fn read_next(&self) -> bool {
+        let Some(next) = self.ahead.next() else {
+            return false;
+        };
         let union = self.union();
-        while let Some(next) = self.ahead.next() {
-            match next {
-                Next::File(id) => {
-                    if let Ok(file) = union.get(id) {
-                        self.give_ahead((id, &file));
-                    }
-                    union.forget(id, 0);
+        // The kernel may forget what is in use here: that counts afterwards.
+        match next {
+            Next::File(id) => {
+                if let Ok(file) = union.get(id) {
+                    self.give_ahead((id, &file));
                 }
-                Next::Dir(id) => {
-                    let list = union.get(id).and_then(|dir| union.read_ahead(&dir));
-                    // The kernel may have forgotten it while it was in use here.
-                    union.forget(id, 0);
-                    self.ahead.done(id, list.unwrap_or_default());
-                    if !union.has(id) {
-                        self.ahead.forget(id);
-                    }
-                }
+                self.forget(id, 0);
+            }
+            Next::Dir(id) => {
+                let list = union.get(id).and_then(|dir| union.read_ahead(&dir));
+                self.ahead.done(id, list.unwrap_or_default());
+                self.forget(id, 0);
             }
         }
+        true
     }
 }
 
@@ -295,7 +306,8 @@ impl State {
     }
 
     /// Puts directories before those that are waiting.
-    fn want(&mut self, dirs: Vec<NodeId>) {
+    fn want(&mut self, mut dirs: Vec<NodeId>) {
+        dirs.retain(|dir| !self.ready.contains_key(dir));
         self.wanted.extend(dirs.into_iter().rev());
         let over = self.wanted.len().saturating_sub(WANTED_MOST);
         self.wanted.drain(..over);
@@ -362,7 +374,7 @@ mod tests {
     fn small_files_are_given_once_a_second_is_opened() {
         let ahead = Ahead::new(false, true);
         let below = Below {
-            dirs: ids(&[10]),
+            dirs: ids(&[10, 20]),
             files: (100..400).map(NodeId).collect(),
         };
         assert!(!ahead.opened(NodeId(1)), "never listed");

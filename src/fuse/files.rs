@@ -53,7 +53,7 @@ pub struct CopyEnd {
 enum Patience {
     /// It takes a copy, or it is not given.
     None,
-    /// Nobody waits.
+    /// Only who wants this very file waits.
     ToDecompress,
 }
 
@@ -269,11 +269,12 @@ impl<I: Send + Sync + 'static> Server<I> {
             }
             Ok(())
         };
-        match given() {
+        let given = given();
+        match &given {
             Ok(()) => self.modes.contents_given(id),
             Err(e) => log::debug!("give the kernel a file: {e}"),
         }
-        true
+        given.is_ok()
     }
 
     /// Gives a file that is read by requests a handle, before it is known what it is read from.

@@ -68,6 +68,7 @@ impl Union {
         if enough() {
             return Ok(());
         }
+        let before = node.changes();
         let lower = self.top_lower(node)?;
         let stat = lower.layer().stat(lower.node())?;
         let source = self.data_lower(node)?;
@@ -91,14 +92,16 @@ impl Union {
             .build(upper, (lower, source), &stat, data)
             .context(|| "copy-up")?;
         let _tree = self.tree.read();
+        node.with_state(|s| s.publishing = true);
         let published = match &origin {
             None => self.publish(upper, &temp, node, lower, &stat, data),
             Some(origin) => self.publish_linked(upper, &temp, node, &stat, origin),
         };
+        node.with_state(|s| s.publishing = false);
         if published.is_err() {
             temp.discard(upper);
         } else if !changes {
-            node.keep_ctime(&self.place(node)?, &stat);
+            node.keep_ctime(&self.place(node)?, &stat, before);
         }
         published.context(|| "copy-up")
     }
@@ -130,6 +133,7 @@ impl Union {
             let file = place.open(OFlags::RDWR)?;
             (place, file)
         };
+        let before = node.changes();
         let stat = node.with_kept_ctime(place.stat()?);
         // Who writes as root keeps setuid, but not capabilities.
         let capabilities = place.xattr(CAPABILITIES.as_ref())?;
@@ -148,7 +152,7 @@ impl Union {
             Err(e) => return Err(e.into()),
         }
         node.with_state(|s| s.metacopy = false);
-        node.keep_ctime(&place, &stat);
+        node.keep_ctime(&place, &stat, before);
         Ok(())
     }
 
@@ -379,13 +383,18 @@ impl Union {
         let stat = lower.layer().stat(lower.node())?;
         let temp = self.build(upper, (lower, lower), &stat, Data::Nothing)?;
         let times = DirTimes::of(&link.parent, &parent)?;
+        node.with_state(|s| s.publishing = true);
         if let Err(e) = temp.link(upper, &parent, link.name.as_os_str()) {
+            node.with_state(|s| s.publishing = false);
             temp.discard(upper);
             return Err(e.context("copy-up of a directory"));
         }
         times.give_back();
-        node.keep_ctime(&Place::Named(parent, link.name), &stat);
-        node.with_state(|s| s.upper = true);
+        node.keep_ctime(&Place::Named(parent, link.name), &stat, node.changes());
+        node.with_state(|s| {
+            s.publishing = false;
+            s.upper = true;
+        });
         self.count_copy_up();
         self.dir_fd(node)
     }

@@ -116,6 +116,7 @@ impl Union {
         if let Some((parent, name)) = self.nodes.parked(id) {
             return self.recall_by_name(id, parent, &name)?.ok_or_else(stale);
         }
+        let since = self.copy_ups();
         let place = self.indexed.ok_or_else(stale)?;
         let layer = self.lowers.get(place).ok_or_else(stale)?;
         // From the node up to one that is there, then down again.
@@ -143,10 +144,16 @@ impl Union {
                 metacopy: false,
                 index: None,
                 way_back: WayBack::Number,
-                home: Some(Link { parent, name }),
+                home: Some(Link {
+                    parent: Arc::clone(&parent),
+                    name: name.clone(),
+                }),
                 xattrs: Xattrs::Unknown,
             };
-            parent = self.nodes.obtain(identity, 0);
+            let node = self.nodes.obtain(identity, 0);
+            let _tree = self.tree.read();
+            self.caught_up(&node, (&parent, &name), false, since);
+            parent = node;
         }
         Ok(parent)
     }

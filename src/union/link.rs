@@ -69,6 +69,7 @@ impl Union {
             Err(e) => return Err(e.into()),
         }
         node.add_name(parent, name);
+        node.show_own_ctime();
         let stat = self.stat_of(node)?;
         self.nodes.take(node, 1);
         Ok(Found {

@@ -108,8 +108,6 @@ impl Union {
         if !doubtful {
             return None;
         }
-        // Who is copying it up has this node.
-        let _copying = node.copying.try_lock()?;
         if node.has_upper() {
             return self.stat_of(node).ok();
         }
@@ -118,10 +116,13 @@ impl Union {
             return None;
         }
         node.with_state(|state| {
-            state.metacopy = identity.metacopy;
-            state.index = identity.index;
-            state.xattrs = identity.xattrs;
-            state.upper = true;
+            // Who is copying it up says so itself, once all names are there.
+            if !state.upper && !state.publishing {
+                state.metacopy = identity.metacopy;
+                state.index = identity.index;
+                state.xattrs = identity.xattrs;
+                state.upper = true;
+            }
         });
         Some(stat)
     }

@@ -87,7 +87,8 @@ pub struct Node {
     /// What the lowers contribute, top first; one entry at most unless this is a directory.
     lower: Box<[LowerRef]>,
     state: Mutex<State>,
-    /// Held while this node is copied up, and by who needs its data to stay a lower's.
+    /// Held while this node is copied up, by who needs its data to stay a lower's, and while a
+    /// directory gets what was copied up.
     pub(super) copying: Mutex<()>,
 }
 
@@ -113,6 +114,10 @@ pub(super) struct State {
     pub xattrs: Xattrs,
     /// The ctime of before it was copied up.
     pub kept_ctime: Option<Box<KeptCtime>>,
+    /// How often it was changed on purpose: who keeps a ctime looks at it.
+    pub changes: u32,
+    /// Whether its copy is being given its names.
+    pub publishing: bool,
 }
 
 /// What is known of an object's extended attributes without asking.

@@ -333,6 +333,7 @@ fn raw_rename(old: &Side<'_>, new: &Side<'_>, flags: RawRename) -> Result<()> {
 fn move_name(node: &Arc<Node>, from: &Side<'_>, to: &Side<'_>) {
     node.add_name(to.parent, to.name);
     node.drop_name(from.parent, from.name, None);
+    node.show_own_ctime();
 }
 
 /// Whether a lower tree has a file with several names.

@@ -283,7 +283,7 @@ fn ctime_by_asking(path: &std::path::Path) -> (i64, u32) {
 fn a_copy_up_changes_nothing_for_those_who_look() {
     let live = live!(
         "semantics::a_copy_up_changes_nothing_for_those_who_look",
-        "mkdir -p a/b/c; echo x >a/b/c/f; echo x >a/g; echo x >a/h; ln a/h a/link"
+        "mkdir -p a/b/c; echo x >a/b/c/f; echo x >a/g; echo x >a/h; ln a/h a/link; echo x >a/i"
     );
     let told = |name: &str| {
         let seen = fs::metadata(live.path(name)).unwrap();
@@ -292,7 +292,7 @@ fn a_copy_up_changes_nothing_for_those_who_look() {
         assert_eq!(kept, asked, "{name}: what the kernel has kept isn't so");
         asked
     };
-    let all = ["", "a", "a/b", "a/b/c", "a/b/c/f", "a/g", "a/h"];
+    let all = ["", "a", "a/b", "a/b/c", "a/b/c/f", "a/g", "a/h", "a/i"];
     let quiet = |what: &str, changed: &[&str], change: &dyn Fn()| {
         let before = all.map(told);
         change();
@@ -329,6 +329,35 @@ fn a_copy_up_changes_nothing_for_those_who_look() {
         drop(sh(&live, "setfattr -n user.x -v y a"));
     });
     quiet("an entry", &["a"], &|| drop(sh(&live, "touch a/new")));
+    quiet("another name", &["a/i", "a"], &|| {
+        fs::hard_link(live.path("a/i"), live.path("a/j")).unwrap();
+    });
+}
+
+#[test]
+fn copy_ups_beside_each_other_leave_their_directory_as_it_was() {
+    let live = live!(
+        "semantics::copy_ups_beside_each_other_leave_their_directory_as_it_was",
+        "mkdir d; for i in $(seq 200); do echo $i >d/$i; done; touch -d @1000 d"
+    );
+    let seen = || {
+        let path = live.path("d");
+        let mtime = fs::metadata(&path).unwrap().mtime();
+        (mtime, ctime_by_asking(&path))
+    };
+    let before = seen();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let live = &live;
+            scope.spawn(move || {
+                for i in (1..=200).filter(|i| i % 4 == thread) {
+                    crate::common::live::chmod(&live.path(&format!("d/{i}")), 0o600);
+                }
+            });
+        }
+    });
+    assert_eq!(seen(), before);
+    assert_eq!(fs::read_dir(live.upper("d")).unwrap().count(), 200);
 }
 
 #[test]
