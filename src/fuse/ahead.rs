@@ -156,10 +156,9 @@ impl Ahead {
         };
         listed.files.extend(below.files);
         listed.files.truncate(FILES_MOST);
-        if !self.dirs {
-        } else if listed.walked {
+        if self.dirs && listed.walked {
             state.want(below.dirs);
-        } else {
+        } else if self.dirs {
             listed.below.extend(below.dirs);
             listed.below.truncate(SUBDIRS_MOST);
         }

@@ -74,7 +74,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     ) -> Step<OpenedReply<I>, D> {
         let changes = flags.writes() || flags.truncates();
         if !changes && !flags.executes() && self.modes.attach_given(id) {
-            // No need to know what it is: the kernel has all of it.
+            // The kernel has its pages, or asks for them by the handle.
             return Step::Done(Ok(self.unread_handle(id, None, OpenedIo::KeepPages)));
         }
         let node = step_try!(self.union.get(id));
