@@ -276,7 +276,10 @@ impl<I: Send + Sync + 'static> Server<I> {
         // The kernel may forget what is in use here: that counts afterwards.
         match next {
             Next::File(id) => {
-                if let Ok(file) = union.get(id) {
+                // Else who opened it was faster.
+                if self.modes.wants_contents(id)
+                    && let Ok(file) = union.get(id)
+                {
                     self.give_ahead((id, &file));
                 }
                 self.forget(id, 0);
