@@ -62,7 +62,12 @@ def known(part):
     cases = [c.name for c in tree.CASES]
     if part == "mounts":
         cases += [c.name for c in scaling.CASES]
-    return cases, [c.name for c in contenders.every("", "", "")]
+    names = [c.name for c in contenders.every("", "", "")]
+    if part == "podman":
+        import podman
+
+        names.append(podman.COMPARED.name)
+    return cases, names
 
 
 def positive(text):
@@ -84,7 +89,7 @@ def show_list():
     print("\nimages: " + ", ".join(images.STEPS.values()))
     print("inspect: " + ", ".join(map(looking.title, looking.COMMANDS)))
     print("podman: " + ", ".join(step.title for step in podman.STEPS))
-    print("\ncontenders: " + ", ".join(known("mounts")[1]))
+    print("\ncontenders: " + ", ".join(known("podman")[1]))
     print("of images: " + ", ".join(images.CONTENDERS))
 
 

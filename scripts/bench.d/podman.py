@@ -1,6 +1,7 @@
 """The fourth part: podman's own work on each file system: diff, commit, build, export, and what runs in containers.
 
-podman mounts with a mount_program, so it compares whole trees; on the kernel's overlayfs it looks into the upper."""
+podman mounts with a mount_program, so it compares whole trees; on the kernel's overlayfs it looks into the upper. What
+the comparison itself takes is seen where a mount_program mounts the kernel's overlayfs."""
 
 import hashlib
 import subprocess
@@ -17,6 +18,44 @@ RUN rm -rf /usr/share/doc /app/node_modules/core-js
 RUN find /app/node_modules/lodash -type f -exec touch -d @1700000000 {{}} +
 COPY context /srv/context
 """
+
+
+# The kernel's overlayfs, mounted by a program, so that podman compares there too.
+COMPARED = contenders.Contender("overlayfs-compared")
+
+# What podman calls for that. It gives a mount_program the whiteouts of archives (.wh.NAME), which overlayfs does not
+# know: a layer gets the kernel's the first time that it is mounted. One lower alone needs a second.
+KERNEL_PROGRAM = r"""#!/bin/bash
+set -euo pipefail
+shopt -s extglob
+[ "$1" = -o ] || exit 1
+IFS=, read -ra options <<<"$2"
+kept=() alone=1
+for option in "${options[@]}"; do
+    case $option in
+    lowerdir=*)
+        IFS=: read -ra lowers <<<"${option#lowerdir=}"
+        for lower in "${lowers[@]}"; do
+            diff=$(readlink -f "$lower")
+            [ -e "$diff.whiteouts" ] && continue
+            find "$diff" -name .wh..wh..opq -printf '%h\0' | xargs -0r setfattr -n trusted.overlay.opaque -v y
+            find "$diff" -name .wh..wh..opq -delete
+            find "$diff" -name '.wh.*' -print | while IFS= read -r mark; do
+                rm "$mark" && mknod "${mark%/*}/${mark##*/.wh.}" c 0 0
+            done
+            touch "$diff.whiteouts"
+        done
+        ;;&
+    upperdir=*) alone= ;;&
+    lowerdir=* | upperdir=* | workdir=* | volatile) kept+=("$option") ;;
+    esac
+done
+if [ -n "$alone" ]; then
+    mkdir -p EMPTY
+    kept=("${kept[@]/#lowerdir=/lowerdir=EMPTY:}")
+fi
+exec mount -t overlay overlay -o "$(IFS=, && echo "${kept[*]}")" "$3"
+""".replace("EMPTY", str(RUN / "empty"))
 
 
 @dataclass
@@ -146,12 +185,19 @@ def lines(output):
 
 def mount_program(contender):
     """The program that podman calls: strata's is told its transport."""
+    if contender is COMPARED:
+        return script("mount-kernel", KERNEL_PROGRAM)
     if not contender.is_strata:
         return contender.program
-    script = RUN / f"mount-{contender.transport}"
-    script.write_text(f'#!/bin/sh\nexec {contender.program} -o transport={contender.transport} "$@"\n')
-    script.chmod(0o755)
-    return script
+    line = f'exec {contender.program} -o transport={contender.transport} "$@"'
+    return script(f"mount-{contender.transport}", f"#!/bin/sh\n{line}\n")
+
+
+def script(name, text):
+    path = RUN / name
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
 
 
 def play(bench, contender, number, archive, image):
@@ -183,6 +229,8 @@ def main(bench):
     archive = bench.sample if bench.args.archive else bench.inputs.archive("real")
     image = images.archive_name(archive)
     chosen = [c for c in bench.contenders() if not c.image]
+    if not bench.args.contenders or COMPARED.name in bench.args.contenders:
+        chosen.insert(1, COMPARED)
     for number in range(1, bench.rounds + 1):
         bench.deep = number == 1
         for contender in chosen:

@@ -75,6 +75,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         let changes = flags.writes() || flags.truncates();
         if !changes && !flags.executes() && self.modes.attach_given(id) {
             // The kernel has its pages, or asks for them by the handle.
+            self.opened_given(id);
             return Step::Done(Ok(self.unread_handle(id, None, OpenedIo::KeepPages)));
         }
         let node = step_try!(self.union.get(id));
@@ -236,15 +237,16 @@ impl<I: Send + Sync + 'static> Server<I> {
         }))
     }
 
-    /// Gives the kernel a small file that somebody will open soon.
-    pub(super) fn give_ahead(&self, (id, node): (NodeId, &Arc<Node>)) {
+    /// Gives the kernel a small file that somebody will open soon; whether it did.
+    pub(super) fn give_ahead(&self, (id, node): (NodeId, &Arc<Node>)) -> bool {
         if node.id() == id
             && let Some(_kept) = node.try_keep_lower()
             && let Ok(Some(len)) = self.union.lower_len(node)
             && self.is_small(len)
         {
-            self.give_contents((id, node), len, Patience::ToDecompress);
+            return self.give_contents((id, node), len, Patience::ToDecompress);
         }
+        false
     }
 
     /// Gives the kernel all of a small file that nobody has open, the first time; whether it did. The

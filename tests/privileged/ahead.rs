@@ -1,9 +1,10 @@
 //! Directories that are read before a walker comes to them.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::common::cli::can_mount;
 use crate::common::live::Live;
@@ -81,6 +82,66 @@ fn what_changes_before_a_walker_comes_is_seen() {
         }
     }
     assert!(changed.len() > 30);
+}
+
+/// The files of a tree in the order in which a walker comes to them, which has looked at each.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        match entry.metadata().unwrap().is_dir() {
+            true => found.extend(files(&entry.path())),
+            false => found.push(entry.path()),
+        }
+    }
+    found
+}
+
+#[test]
+fn what_changes_before_a_reader_comes_is_read() {
+    if !can_mount("ahead::what_changes_before_a_reader_comes_is_read") {
+        return;
+    }
+    for live in [Live::new(FILL), Live::image(FILL)] {
+        let all = files(&live.point);
+        assert_eq!(all.len(), 40 * 10);
+        // By then the kernel may have been given them, or just then, or not yet.
+        let has_links = |path: &Path| path.to_string_lossy().contains("link");
+        let mut expected = BTreeMap::new();
+        for (i, path) in all.iter().enumerate() {
+            let read = fs::read(path);
+            match expected.get(path) {
+                Some(Some(new)) => assert_eq!(&read.unwrap(), new),
+                Some(None) => assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound),
+                None => assert!(read.unwrap().len() < 4),
+            }
+            if i % 3 > 0 {
+                continue;
+            }
+            for (ahead, how) in [(1, 0), (5, 1), (17, 2), (70, 3)] {
+                let Some(path) = all.get(i + ahead) else {
+                    continue;
+                };
+                if has_links(path) || expected.contains_key(path) {
+                    continue;
+                }
+                let new = format!("{i} and {ahead}: longer than it was").into_bytes();
+                let new = match how {
+                    0 => fs::write(path, &new).map(|()| Some(new)),
+                    1 => fs::remove_file(path).map(|()| None),
+                    2 => {
+                        let other = live.path("other");
+                        fs::write(&other, &new).unwrap();
+                        fs::rename(other, path).map(|()| Some(new))
+                    }
+                    _ => File::options().write(true).open(path).and_then(|file| {
+                        file.set_len(1)?;
+                        Ok(fs::read(path).ok())
+                    }),
+                };
+                expected.insert(path.clone(), new.unwrap());
+            }
+        }
+    }
 }
 
 fn is_even(dir: &Path) -> bool {

@@ -2,16 +2,18 @@
 //! are coming to: that is read while the walker is busy with the last.
 //!
 //! A walk is seen when a directory is listed soon after its parent. Its subdirectories are read from
-//! then on, the nearest first, and those of the directories that were expected. When a second one of
-//! the small files of a listed directory is opened, the kernel is given the others too, some at a time.
+//! then on, the nearest first, and those of the directories that were expected. Who reads small files
+//! in about the order in which they were listed finds them given to the kernel: [`stream`].
 
-use std::collections::VecDeque;
+mod stream;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use foldhash::HashMap;
 use lru::LruCache;
 
+use self::stream::Stream;
 use super::server::Server;
 use crate::sync::Mutex;
 use crate::union::{DirList, Node, NodeId};
@@ -19,13 +21,8 @@ use crate::union::{DirList, Node, NodeId};
 /// Among how many of the directories that were listed last a parent is looked for.
 const RECENT: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
-/// How many subdirectories are known of one that may be walked, and how many small files of one that
-/// was listed.
+/// How many subdirectories are known of one that may be walked.
 const SUBDIRS_MOST: usize = 256;
-const FILES_MOST: usize = 4096;
-
-/// How many of them are given at a time.
-const FILES_GIVEN: usize = 128;
 
 /// How many directories wait to be read at most.
 const WANTED_MOST: usize = 4096;
@@ -46,8 +43,7 @@ struct State {
     recent: LruCache<NodeId, Listed>,
     /// To be read, the next one last.
     wanted: Vec<NodeId>,
-    /// Small files to be given to the kernel, in order.
-    files: VecDeque<NodeId>,
+    files: Stream,
     /// Being read.
     reading: Option<NodeId>,
     ready: HashMap<NodeId, DirList>,
@@ -62,9 +58,6 @@ struct Listed {
     walked: bool,
     /// Its subdirectories, until it is known to be walked.
     below: Vec<NodeId>,
-    /// Its small files that were not given yet. The first to be opened says nothing.
-    files: Vec<NodeId>,
-    opened: bool,
 }
 
 /// What a part of a listing has.
@@ -105,7 +98,7 @@ impl Ahead {
             state: Mutex::new(State {
                 recent: LruCache::new(RECENT),
                 wanted: Vec::new(),
-                files: VecDeque::new(),
+                files: Stream::default(),
                 reading: None,
                 ready: HashMap::default(),
                 entries: 0,
@@ -146,16 +139,16 @@ impl Ahead {
             let listed = Listed {
                 walked: state.is_walked(dir, parent) || expected,
                 below: Vec::new(),
-                files: Vec::new(),
-                opened: false,
             };
             state.recent.push(dir, listed);
+        }
+        if self.files {
+            let first = matches!(part, Part::First(_));
+            state.files.listed(dir, first, below.files);
         }
         let Some(listed) = state.recent.get_mut(&dir) else {
             return false;
         };
-        listed.files.extend(below.files);
-        listed.files.truncate(FILES_MOST);
         if self.dirs && listed.walked {
             state.want(below.dirs);
         } else if self.dirs {
@@ -168,27 +161,24 @@ impl Ahead {
         starts
     }
 
-    /// A small file was opened that the kernel did not have. Whether a job is to be started.
-    fn opened(&self, parent: NodeId) -> bool {
+    /// A small file was opened that the kernel had not been given. Whether a job is to be started.
+    fn missed(&self, parent: NodeId) -> bool {
         let mut state = self.state.lock();
-        let state = &mut *state;
-        let Some(listed) = state.recent.peek_mut(&parent) else {
-            return false;
-        };
-        if !std::mem::replace(&mut listed.opened, true) {
-            return false;
-        }
-        if state.files.len() < FILES_GIVEN {
-            let most = listed.files.len().min(FILES_GIVEN);
-            state.files.extend(listed.files.drain(..most));
-        }
+        state.files.missed(parent);
+        state.start()
+    }
+
+    /// A file was opened that the kernel had been given. Whether a job is to be started.
+    fn found(&self, file: NodeId) -> bool {
+        let mut state = self.state.lock();
+        state.files.found(file);
         state.start()
     }
 
     /// What is to be read next; with nothing the job ends.
     fn next(&self) -> Option<Next> {
         let mut state = self.state.lock();
-        let next = match state.files.pop_front() {
+        let next = match state.files.next() {
             Some(file) => Some(Next::File(file)),
             None if state.entries < ENTRIES_MOST => state.wanted.pop().map(Next::Dir),
             None => None,
@@ -215,14 +205,22 @@ impl Ahead {
         }
     }
 
+    /// A file was not given after all.
+    fn skipped(&self, file: NodeId) {
+        self.state.lock().files.skipped(file);
+    }
+
     fn is_on(&self) -> bool {
         self.dirs || self.files
     }
 
     /// The kernel has forgotten a node.
     pub fn forget(&self, dir: NodeId) {
-        if self.dirs {
-            let gone = self.state.lock().drop_ready(dir);
+        if self.is_on() {
+            let mut state = self.state.lock();
+            state.files.forget(dir);
+            let gone = state.drop_ready(dir);
+            drop(state);
             drop(gone);
         }
     }
@@ -250,11 +248,18 @@ impl<I: Send + Sync + 'static> Server<I> {
         }
     }
 
+    /// A file was opened that the kernel had been given.
+    pub(super) fn opened_given(self: &Arc<Self>, file: NodeId) {
+        if self.ahead.files && self.ahead.found(file) {
+            self.start_reading_ahead();
+        }
+    }
+
     /// The kernel was given a small file as it was opened.
     pub(super) fn given_at_open(self: &Arc<Self>, file: &Node) {
         if self.ahead.files
             && let Some(parent) = file.known_parent()
-            && self.ahead.opened(parent)
+            && self.ahead.missed(parent)
         {
             self.start_reading_ahead();
         }
@@ -277,12 +282,14 @@ impl<I: Send + Sync + 'static> Server<I> {
         match next {
             Next::File(id) => {
                 // Else who opened it was faster.
-                if self.modes.wants_contents(id)
-                    && let Ok(file) = union.get(id)
-                {
-                    self.give_ahead((id, &file));
+                let wanted = self.modes.wants_contents(id);
+                let file = wanted.then(|| union.get(id).ok()).flatten();
+                if !file.is_some_and(|file| self.give_ahead((id, &file))) {
+                    self.ahead.skipped(id);
                 }
-                self.forget(id, 0);
+                if wanted {
+                    self.forget(id, 0);
+                }
             }
             Next::Dir(id) => {
                 let list = union.get(id).and_then(|dir| union.read_ahead(&dir));
@@ -318,7 +325,7 @@ impl State {
     /// Whether a job is to be started.
     fn start(&mut self) -> bool {
         let dirs = !self.wanted.is_empty() && self.entries < ENTRIES_MOST;
-        let starts = !self.busy && (dirs || !self.files.is_empty());
+        let starts = !self.busy && (dirs || self.files.is_wanted());
         self.busy |= starts;
         starts
     }
@@ -373,23 +380,26 @@ mod tests {
     }
 
     #[test]
-    fn small_files_are_given_once_a_second_is_opened() {
+    fn small_files_are_given_to_who_reads_on() {
         let ahead = Ahead::new(false, true);
         let below = Below {
             dirs: ids(&[10, 20]),
             files: (100..400).map(NodeId).collect(),
         };
-        assert!(!ahead.opened(NodeId(1)), "never listed");
+        assert!(!ahead.missed(NodeId(1)), "never listed");
         assert!(!ahead.listed((NodeId(1), None), &Part::First(false), below));
-        assert!(!ahead.opened(NodeId(1)));
-        assert!(ahead.opened(NodeId(1)));
-        assert_eq!(read_all(&ahead), (100..228).collect::<Vec<_>>());
-        assert!(ahead.opened(NodeId(1)), "one that was not given yet");
-        assert!(!ahead.opened(NodeId(1)), "it is under way");
-        assert_eq!(read_all(&ahead), (228..356).collect::<Vec<_>>());
-        assert!(ahead.opened(NodeId(1)));
-        assert_eq!(read_all(&ahead).len(), 44);
-        assert!(!ahead.opened(NodeId(1)), "all were");
+        assert!(!ahead.missed(NodeId(1)));
+        assert!(ahead.missed(NodeId(1)));
+        assert!(!ahead.missed(NodeId(1)), "it is under way");
+        let mut given = read_all(&ahead);
+        let mut opened = 0;
+        while opened < given.len() {
+            if ahead.found(NodeId(given[opened])) {
+                given.extend(read_all(&ahead));
+            }
+            opened += 1;
+        }
+        assert_eq!(given, (100..400).collect::<Vec<_>>());
         list(&ahead, 10, 1, &[11]);
         assert!(read_all(&ahead).is_empty(), "no directories");
     }

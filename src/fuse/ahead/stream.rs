@@ -1,0 +1,296 @@
+//! Small files in the order in which their directories were listed, and a reader that goes through
+//! them in about that order, as tar(1), cp(1) and grep(1) do: it finds the next ones given to the
+//! kernel. It may come long after the listing, which the kernel keeps and does not ask for again.
+
+use std::collections::VecDeque;
+
+use foldhash::HashMap;
+
+use crate::union::NodeId;
+
+/// How many files are remembered of one directory, and in all, of eight bytes each.
+const IN_DIR_MOST: usize = 4096;
+const KEPT_MOST: usize = 128 * 1024;
+
+/// How many files the kernel is given before their reader comes, at first and at most.
+const AHEAD_FIRST: usize = 16;
+const AHEAD_MOST: usize = 256;
+
+/// How many directories further on a file may be for its reader still to follow the order.
+const NEAR: u64 = 16;
+
+/// What was listed, and how far a reader is.
+#[derive(Default)]
+pub(super) struct Stream {
+    /// The directories in order, the first of this number.
+    dirs: VecDeque<Dir>,
+    first: u64,
+    numbers: HashMap<NodeId, u64>,
+    /// The files of all of them.
+    kept: usize,
+    reader: Option<Reader>,
+    /// Where the last file was opened that the kernel had not been given.
+    opened: Option<u64>,
+}
+
+struct Dir {
+    id: NodeId,
+    files: Vec<NodeId>,
+}
+
+/// One that follows the order.
+struct Reader {
+    /// What is given next: a directory's number, and a place there.
+    dir: u64,
+    place: usize,
+    /// What was given, and not opened since, and the numbers of the directories.
+    given: HashMap<NodeId, u64>,
+    /// How many these may be.
+    most: usize,
+}
+
+impl Stream {
+    /// A part of a directory was listed, the first or a further one.
+    pub fn listed(&mut self, dir: NodeId, first: bool, files: Vec<NodeId>) {
+        if first {
+            self.forget(dir);
+        }
+        if files.is_empty() {
+            return;
+        }
+        let next = self.first + self.dirs.len() as u64;
+        let number = *self.numbers.entry(dir).or_insert(next);
+        if number == next {
+            let files = Vec::new();
+            self.dirs.push_back(Dir { id: dir, files });
+        }
+        if let Some(dir) = at_mut(&mut self.dirs, self.first, number) {
+            let room = IN_DIR_MOST.saturating_sub(dir.files.len());
+            let before = dir.files.len();
+            dir.files.extend(files.into_iter().take(room));
+            self.kept += dir.files.len() - before;
+        }
+        while self.kept > KEPT_MOST {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        let Some(gone) = self.dirs.pop_front() else {
+            return;
+        };
+        self.kept -= gone.files.len();
+        if self.numbers.get(&gone.id) == Some(&self.first) {
+            self.numbers.remove(&gone.id);
+        }
+        self.first += 1;
+    }
+
+    /// A directory is not what it was.
+    pub fn forget(&mut self, dir: NodeId) {
+        if let Some(number) = self.numbers.remove(&dir)
+            && let Some(dir) = at_mut(&mut self.dirs, self.first, number)
+        {
+            self.kept -= std::mem::take(&mut dir.files).len();
+        }
+        // Nothing leads to the empty ones at the front.
+        while self.dirs.front().is_some_and(|dir| dir.files.is_empty()) {
+            self.drop_first();
+        }
+    }
+
+    /// A file in this directory was opened that the kernel had not been given.
+    pub fn missed(&mut self, dir: NodeId) {
+        let Some(&number) = self.numbers.get(&dir) else {
+            return;
+        };
+        let follows = |last: u64| (last..=last + NEAR).contains(&number);
+        let before = self.opened.replace(number);
+        match &mut self.reader {
+            // It is being given, or was when it could not be.
+            Some(reader) if (number..=number + NEAR).contains(&reader.dir) => {}
+            _ if before.is_some_and(follows) => {
+                self.reader = Some(Reader {
+                    dir: number,
+                    place: 0,
+                    given: HashMap::default(),
+                    most: AHEAD_FIRST,
+                });
+            }
+            // Somebody looks into one file; a reader that has gone elsewhere is seen by its next.
+            _ => {}
+        }
+    }
+
+    /// A file was opened that the kernel had been given, here or otherwise.
+    pub fn found(&mut self, file: NodeId) {
+        if let Some(reader) = &mut self.reader
+            && let Some(number) = reader.given.remove(&file)
+        {
+            self.opened = Some(number);
+            if reader.given.len() == reader.most / 2 {
+                reader.most = (reader.most * 2).min(AHEAD_MOST);
+            }
+        }
+    }
+
+    /// Whether there is something to be given now.
+    pub fn is_wanted(&self) -> bool {
+        let end = self.first + self.dirs.len() as u64;
+        let room = |reader: &Reader| reader.dir < end && reader.given.len() <= reader.most / 2;
+        self.reader.as_ref().is_some_and(room)
+    }
+
+    /// The next file to be given.
+    pub fn next(&mut self) -> Option<NodeId> {
+        let reader = self.reader.as_mut()?;
+        if reader.given.len() >= reader.most {
+            return None;
+        }
+        if reader.dir < self.first {
+            (reader.dir, reader.place) = (self.first, 0);
+        }
+        loop {
+            let dir = at_mut(&mut self.dirs, self.first, reader.dir)?;
+            if let Some(file) = dir.files.get(reader.place) {
+                reader.place += 1;
+                reader.given.insert(*file, reader.dir);
+                return Some(*file);
+            }
+            (reader.dir, reader.place) = (reader.dir + 1, 0);
+        }
+    }
+
+    /// What came next needed not to be given.
+    pub fn skipped(&mut self, file: NodeId) {
+        if let Some(reader) = &mut self.reader {
+            reader.given.remove(&file);
+        }
+    }
+}
+
+fn at_mut(dirs: &mut VecDeque<Dir>, first: u64, number: u64) -> Option<&mut Dir> {
+    let at = usize::try_from(number.checked_sub(first)?).ok()?;
+    dirs.get_mut(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The files of a directory, by their numbers.
+    fn files(dir: u64, count: u64) -> Vec<NodeId> {
+        (0..count).map(|i| NodeId(dir * 10_000 + i)).collect()
+    }
+
+    fn stream(dirs: std::ops::Range<u64>, count: u64) -> Stream {
+        let mut stream = Stream::default();
+        for dir in dirs {
+            stream.listed(NodeId(dir), true, files(dir, count));
+        }
+        stream
+    }
+
+    fn given(stream: &mut Stream) -> Vec<u64> {
+        std::iter::from_fn(|| stream.next())
+            .map(|id| id.0)
+            .collect()
+    }
+
+    #[test]
+    fn who_opens_one_file_here_and_there_is_no_reader() {
+        let mut stream = stream(1..200, 3);
+        for dir in [5, 100, 50, 150, 3, 999, 30] {
+            stream.missed(NodeId(dir));
+            assert!(!stream.is_wanted(), "{dir}");
+            assert_eq!(stream.next(), None);
+        }
+    }
+
+    #[test]
+    fn a_reader_finds_the_next_files_given_and_more_the_longer_it_reads() {
+        let mut stream = stream(1..100, 10);
+        stream.missed(NodeId(7));
+        stream.missed(NodeId(7));
+        assert!(stream.is_wanted());
+        let first = given(&mut stream);
+        let expected: Vec<_> = [files(7, 10), files(8, 6)].concat();
+        assert_eq!(first, expected.iter().map(|id| id.0).collect::<Vec<_>>());
+        assert!(!stream.is_wanted());
+        let (mut all, mut read) = (first, 0);
+        while read < all.len() {
+            stream.found(NodeId(all[read]));
+            read += 1;
+            if stream.is_wanted() {
+                all.extend(given(&mut stream));
+            }
+            assert!(all.len() - read <= AHEAD_MOST);
+        }
+        let last = files(99, 10).last().unwrap().0;
+        assert_eq!((all.len(), all.last()), (93 * 10, Some(&last)));
+        assert!(!stream.is_wanted(), "that was the end");
+        // What is listed from now on follows.
+        stream.listed(NodeId(300), true, files(300, 2));
+        stream.missed(NodeId(300));
+        assert_eq!(given(&mut stream), [3_000_000, 3_000_001]);
+    }
+
+    #[test]
+    fn who_overtakes_is_followed_and_who_goes_elsewhere_too() {
+        let mut stream = stream(1..1000, 10);
+        stream.missed(NodeId(1));
+        stream.missed(NodeId(2));
+        assert_eq!(given(&mut stream).first(), Some(&20_000));
+        // Misses of what is under way change nothing.
+        stream.missed(NodeId(2));
+        stream.missed(NodeId(3));
+        stream.found(NodeId(20_000));
+        assert!(!stream.is_wanted());
+        stream.missed(NodeId(700));
+        assert!(!stream.is_wanted());
+        stream.missed(NodeId(701));
+        assert_eq!(given(&mut stream).first(), Some(&7_010_000));
+    }
+
+    #[test]
+    fn what_needs_not_be_given_makes_room() {
+        let mut stream = stream(1..100, 10);
+        stream.missed(NodeId(1));
+        stream.missed(NodeId(1));
+        let mut skipped = 0;
+        while let Some(file) = stream.next() {
+            stream.skipped(file);
+            skipped += 1;
+        }
+        assert_eq!(skipped, 99 * 10);
+    }
+
+    #[test]
+    fn directories_that_are_forgotten_or_listed_again_leave_nothing() {
+        let mut stream = stream(1..4, 10);
+        stream.listed(NodeId(3), false, files(4, 5));
+        assert_eq!(stream.kept, 35);
+        stream.listed(NodeId(2), true, files(5, 1));
+        assert_eq!(stream.kept, 26);
+        stream.missed(NodeId(3));
+        stream.missed(NodeId(3));
+        assert_eq!(given(&mut stream).len(), 16);
+        (1..4).for_each(|dir| stream.forget(NodeId(dir)));
+        assert_eq!((stream.kept, stream.dirs.len()), (0, 0));
+        assert!(stream.numbers.is_empty() && stream.next().is_none());
+        stream.missed(NodeId(3));
+        assert!(!stream.is_wanted());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut stream = stream(1..200, 3000);
+        assert!(stream.kept <= KEPT_MOST && stream.kept > KEPT_MOST - 3000);
+        assert_eq!(stream.numbers.len(), stream.dirs.len());
+        stream.missed(NodeId(1));
+        stream.missed(NodeId(1));
+        assert_eq!(stream.next(), None, "long gone");
+        stream.listed(NodeId(500), true, files(500, 9000));
+        assert_eq!(stream.dirs.back().unwrap().files.len(), IN_DIR_MOST);
+    }
+}
