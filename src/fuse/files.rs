@@ -98,10 +98,11 @@ impl<I: Send + Sync + 'static> Server<I> {
                 server.attach(device, (id, &node), &opened, flags)
             });
         }
-        if let Some(len) = step_try!(self.union.lower_len(&node))
-            && self.is_small(len)
-        {
-            return self.open_small((id, &node), len, flags);
+        if let Some(len) = step_try!(self.union.lower_len(&node)) {
+            self.opened_lower(&node);
+            if self.is_small(len) {
+                return self.open_small((id, &node), len, flags);
+            }
         }
         let mut opened = step_try!(self.union.open(&node, flags, caller));
         let Some(stored) = self.to_be_a_file((id, &node), &opened) else {

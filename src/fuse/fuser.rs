@@ -90,7 +90,7 @@ impl Adapter {
         &self,
         op: &'static str,
         reply: P,
-        work: impl FnOnce(&FuserServer) -> Result<R>,
+        work: impl FnOnce(&Arc<FuserServer>) -> Result<R>,
     ) {
         self.answer(op, reply, |server| Step::Done(work(server)));
     }

@@ -388,7 +388,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// # Errors
     /// `ESTALE` for an unknown parent, `ENAMETOOLONG`; `ENOENT` for a name that doesn't exist, where
     /// the kernel is not to keep that; what the union reports.
-    pub fn lookup(&self, parent: NodeId, name: &OsStr) -> Result<Option<EntryReply>> {
+    pub fn lookup(self: &Arc<Self>, parent: NodeId, name: &OsStr) -> Result<Option<EntryReply>> {
         let parent = self.union.get(parent)?;
         let found = match name.as_encoded_bytes() {
             b"." => return Ok(Some(self.entry(&self.union.again(&parent)?))),
@@ -397,7 +397,12 @@ impl<I: Send + Sync + 'static> Server<I> {
         };
         match found {
             None if self.options.lifetimes.absent < FOREVER => Err(Errno::ENOENT.into()),
-            found => Ok(found.map(|found| self.named(found))),
+            found => Ok(found.map(|found| {
+                if found.stat.is_dir() {
+                    self.entered(found.id);
+                }
+                self.named(found)
+            })),
         }
     }
 

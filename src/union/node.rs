@@ -291,6 +291,14 @@ impl Node {
         self.state.lock().names.first().map(|l| l.parent.id())
     }
 
+    /// One of its names, in that directory.
+    #[must_use]
+    pub fn known_name(&self) -> Option<(NodeId, NameBuf)> {
+        let state = self.state.lock();
+        let link = state.names.first()?;
+        Some((link.parent.id(), link.name.clone()))
+    }
+
     pub(super) fn names(&self) -> Vec<Link> {
         self.state.lock().names.clone()
     }

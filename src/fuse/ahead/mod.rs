@@ -3,8 +3,10 @@
 //!
 //! A walk is seen when a directory is listed soon after its parent. Its subdirectories are read from
 //! then on, the nearest first, and those of the directories that were expected. Who reads small files
-//! in about the order in which they were listed finds them given to the kernel: [`stream`].
+//! in about the order in which they were listed finds them given to the kernel: [`stream`]. And who
+//! opens one after the other by name, without a listing, finds them in the host's memory: [`names`].
 
+mod names;
 mod stream;
 
 use std::num::NonZeroUsize;
@@ -13,8 +15,10 @@ use std::sync::Arc;
 use foldhash::HashMap;
 use lru::LruCache;
 
+use self::names::{Names, Want};
 use self::stream::Stream;
 use super::server::Server;
+use crate::name::NameBuf;
 use crate::sync::Mutex;
 use crate::union::{DirList, Node, NodeId};
 
@@ -44,6 +48,7 @@ struct State {
     /// To be read, the next one last.
     wanted: Vec<NodeId>,
     files: Stream,
+    names: Names,
     /// Being read.
     reading: Option<NodeId>,
     ready: HashMap<NodeId, DirList>,
@@ -69,10 +74,11 @@ pub(super) struct Below {
 }
 
 /// What is to be read next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Next {
     Dir(NodeId),
     File(NodeId),
+    Named(Want),
 }
 
 /// What was prepared for who lists a directory.
@@ -99,6 +105,7 @@ impl Ahead {
                 recent: LruCache::new(RECENT),
                 wanted: Vec::new(),
                 files: Stream::default(),
+                names: Names::default(),
                 reading: None,
                 ready: HashMap::default(),
                 entries: 0,
@@ -178,10 +185,11 @@ impl Ahead {
     /// What is to be read next; with nothing the job ends.
     fn next(&self) -> Option<Next> {
         let mut state = self.state.lock();
-        let next = match state.files.next() {
-            Some(file) => Some(Next::File(file)),
+        let file = state.files.next().map(Next::File);
+        let next = file.or_else(|| state.names.next().map(Next::Named));
+        let next = match next {
             None if state.entries < ENTRIES_MOST => state.wanted.pop().map(Next::Dir),
-            None => None,
+            next => next,
         };
         if let Some(Next::Dir(dir)) = next {
             state.reading = Some(dir);
@@ -205,9 +213,31 @@ impl Ahead {
         }
     }
 
+    /// A file was opened by its name. Whether a job is to be started.
+    fn opened(&self, dir: NodeId, name: NameBuf) -> bool {
+        let mut state = self.state.lock();
+        if state.files.knows(dir) {
+            return false;
+        }
+        state.names.opened(dir, name);
+        state.start()
+    }
+
+    /// A directory was looked up. Whether a job is to be started.
+    fn entered(&self, dir: NodeId) -> bool {
+        let mut state = self.state.lock();
+        state.names.entered(dir);
+        state.start()
+    }
+
     /// A file was not given after all.
     fn skipped(&self, file: NodeId) {
         self.state.lock().files.skipped(file);
+    }
+
+    /// The files of a directory were listed.
+    fn named(&self, dir: NodeId, files: Vec<NameBuf>) {
+        self.state.lock().names.listed(dir, files);
     }
 
     fn is_on(&self) -> bool {
@@ -219,6 +249,7 @@ impl Ahead {
         if self.is_on() {
             let mut state = self.state.lock();
             state.files.forget(dir);
+            state.names.forget(dir);
             let gone = state.drop_ready(dir);
             drop(state);
             drop(gone);
@@ -251,6 +282,23 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// A file was opened that the kernel had been given.
     pub(super) fn opened_given(self: &Arc<Self>, file: NodeId) {
         if self.ahead.files && self.ahead.found(file) {
+            self.start_reading_ahead();
+        }
+    }
+
+    /// A file whose data is a lower's was opened.
+    pub(super) fn opened_lower(self: &Arc<Self>, file: &Node) {
+        if self.ahead.dirs
+            && let Some((dir, name)) = file.known_name()
+            && self.ahead.opened(dir, name)
+        {
+            self.start_reading_ahead();
+        }
+    }
+
+    /// A directory was looked up.
+    pub(super) fn entered(self: &Arc<Self>, dir: NodeId) {
+        if self.ahead.dirs && self.ahead.entered(dir) {
             self.start_reading_ahead();
         }
     }
@@ -291,6 +339,18 @@ impl<I: Send + Sync + 'static> Server<I> {
                     self.forget(id, 0);
                 }
             }
+            Next::Named(Want::List(id)) => {
+                let files = union.get(id).and_then(|dir| union.file_names(&dir));
+                self.ahead.named(id, files.unwrap_or_default());
+                self.forget(id, 0);
+            }
+            Next::Named(Want::Fetch(id, name)) => {
+                let fetched = union.get(id).and_then(|dir| union.fetch(&dir, &name));
+                if let Err(e) = fetched {
+                    log::debug!("read {name:?} ahead: {e}");
+                }
+                self.forget(id, 0);
+            }
             Next::Dir(id) => {
                 let list = union.get(id).and_then(|dir| union.read_ahead(&dir));
                 self.ahead.done(id, list.unwrap_or_default());
@@ -325,7 +385,8 @@ impl State {
     /// Whether a job is to be started.
     fn start(&mut self) -> bool {
         let dirs = !self.wanted.is_empty() && self.entries < ENTRIES_MOST;
-        let starts = !self.busy && (dirs || self.files.is_wanted());
+        let files = self.files.is_wanted() || self.names.is_wanted();
+        let starts = !self.busy && (dirs || files);
         self.busy |= starts;
         starts
     }
@@ -370,6 +431,7 @@ mod tests {
         while let Some(next) = ahead.next() {
             match next {
                 Next::File(id) => read.push(id.0),
+                Next::Named(want) => panic!("{want:?}"),
                 Next::Dir(id) => {
                     read.push(id.0);
                     ahead.done(id, Some(DirList::default()));

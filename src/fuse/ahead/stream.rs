@@ -99,6 +99,11 @@ impl Stream {
         }
     }
 
+    /// Whether the files of a directory are known.
+    pub fn knows(&self, dir: NodeId) -> bool {
+        self.numbers.contains_key(&dir)
+    }
+
     /// A file in this directory was opened that the kernel had not been given.
     pub fn missed(&mut self, dir: NodeId) {
         let Some(&number) = self.numbers.get(&dir) else {
