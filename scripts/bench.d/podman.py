@@ -27,7 +27,6 @@ COMPARED = contenders.Contender("overlayfs-compared")
 # know: a layer gets the kernel's the first time that it is mounted. One lower alone needs a second.
 KERNEL_PROGRAM = r"""#!/bin/bash
 set -euo pipefail
-shopt -s extglob
 [ "$1" = -o ] || exit 1
 IFS=, read -ra options <<<"$2"
 kept=() alone=1
@@ -41,7 +40,8 @@ for option in "${options[@]}"; do
             find "$diff" -name .wh..wh..opq -printf '%h\0' | xargs -0r setfattr -n trusted.overlay.opaque -v y
             find "$diff" -name .wh..wh..opq -delete
             find "$diff" -name '.wh.*' -print | while IFS= read -r mark; do
-                rm "$mark" && mknod "${mark%/*}/${mark##*/.wh.}" c 0 0
+                rm "$mark"
+                [ -e "${mark%/*}/${mark##*/.wh.}" ] || mknod "${mark%/*}/${mark##*/.wh.}" c 0 0
             done
             touch "$diff.whiteouts"
         done

@@ -123,7 +123,9 @@ impl<I: Send + Sync + 'static> Server<I> {
                     }
                     match item.kind {
                         FileType::Directory => below.dirs.push(entry.id),
-                        FileType::Regular if self.is_small(entry.stat.size) => {
+                        FileType::Regular
+                            if entry.stat.size > 0 && self.is_small(entry.stat.size) =>
+                        {
                             below.files.push(entry.id);
                         }
                         _ => {}

@@ -232,6 +232,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         let (server, node) = (Arc::clone(self), Arc::clone(node));
         Step::Later(Box::new(move |_| {
             let kept = node.keep_lower();
+            server.opened_given(id);
             let reply = server.attach_unread((id, &node), flags);
             drop(kept);
             reply
@@ -250,8 +251,8 @@ impl<I: Send + Sync + 'static> Server<I> {
         false
     }
 
-    /// Gives the kernel all of a small file that nobody has open, the first time; whether it did. The
-    /// caller keeps the file from being copied up. Without it, the kernel asks.
+    /// Gives the kernel all of a small file that nobody has open, the first time, unless it takes longer
+    /// than there is patience for; `false` when it was given before or can't be. The caller keeps the file from being copied up. Without it, the kernel asks.
     fn give_contents(
         &self,
         (id, node): (NodeId, &Arc<Node>),

@@ -81,7 +81,7 @@ impl Union {
         Ok(dir.is_lower_alone().then_some(list))
     }
 
-    /// The names of the files in a directory, unless it is long or has a part in the upper.
+    /// The names of the files in a directory, in order, unless it is long or has a part in the upper.
     ///
     /// # Errors
     /// `ENOTDIR`; what the layers report.
@@ -94,7 +94,9 @@ impl Union {
             return Ok(Vec::new());
         }
         let files = list.iter().filter(|entry| entry.kind == FileType::Regular);
-        Ok(files.map(|entry| NameBuf::from(entry.name)).collect())
+        let mut names: Vec<_> = files.map(|entry| NameBuf::from(entry.name)).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Has the host read the beginning of a file of a directory layer, and what it knows of it.
@@ -113,8 +115,7 @@ impl Union {
             && identity.kind == FileType::Regular
             && let Contents::File(file) = lower.layer().open(lower.node())?
         {
-            // An advice: without it the file is read when it is asked for.
-            let _ = rustix::fs::fadvise(&*file, 0, Some(FETCHED), rustix::fs::Advice::WillNeed);
+            rustix::fs::fadvise(&*file, 0, Some(FETCHED), rustix::fs::Advice::WillNeed)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Directories that are read before a walker comes to them.
+//! Directories and files that are read before somebody comes to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -101,8 +101,24 @@ fn what_changes_before_a_reader_comes_is_read() {
     if !can_mount("ahead::what_changes_before_a_reader_comes_is_read") {
         return;
     }
-    for live in [Live::new(FILL), Live::image(FILL)] {
-        let all = files(&live.point);
+    let by_name: fn(&Path) -> Vec<PathBuf> = |dir| {
+        let below = "gone grown linked mode moved 1/f 2/f 3/f 4/f".split(' ');
+        let dirs = (1..41).flat_map(|i| below.clone().map(move |name| format!("{i}/{name}")));
+        let links = (1..41).map(|i| format!("link{i}"));
+        let mut all: Vec<_> = dirs.chain(links).map(|name| dir.join(name)).collect();
+        all.sort();
+        all
+    };
+    for (live, listed) in [
+        (Live::new(FILL), true),
+        (Live::new(FILL), false),
+        (Live::image(FILL), true),
+    ] {
+        let all = if listed {
+            files(&live.point)
+        } else {
+            by_name(&live.point)
+        };
         assert_eq!(all.len(), 40 * 10);
         // By then the kernel may have been given them, or just then, or not yet.
         let has_links = |path: &Path| path.to_string_lossy().contains("link");

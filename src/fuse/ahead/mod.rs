@@ -226,6 +226,9 @@ impl Ahead {
     /// A directory was looked up. Whether a job is to be started.
     fn entered(&self, dir: NodeId) -> bool {
         let mut state = self.state.lock();
+        if state.files.knows(dir) {
+            return false;
+        }
         state.names.entered(dir);
         state.start()
     }
@@ -245,12 +248,12 @@ impl Ahead {
     }
 
     /// The kernel has forgotten a node.
-    pub fn forget(&self, dir: NodeId) {
+    pub fn forget(&self, node: NodeId) {
         if self.is_on() {
             let mut state = self.state.lock();
-            state.files.forget(dir);
-            state.names.forget(dir);
-            let gone = state.drop_ready(dir);
+            state.files.forget(node);
+            state.names.forget(node);
+            let gone = state.drop_ready(node);
             drop(state);
             drop(gone);
         }
@@ -279,7 +282,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         }
     }
 
-    /// A file was opened that the kernel had been given.
+    /// A file was opened that the kernel had been given, or is being given.
     pub(super) fn opened_given(self: &Arc<Self>, file: NodeId) {
         if self.ahead.files && self.ahead.found(file) {
             self.start_reading_ahead();
@@ -303,7 +306,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         }
     }
 
-    /// The kernel was given a small file as it was opened.
+    /// A small file was opened that the kernel had not been given before.
     pub(super) fn given_at_open(self: &Arc<Self>, file: &Node) {
         if self.ahead.files
             && let Some(parent) = file.known_parent()

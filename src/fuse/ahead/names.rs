@@ -11,9 +11,13 @@ use crate::union::NodeId;
 /// Of how many directories the names are known.
 const RECENT: NonZeroUsize = NonZeroUsize::new(16).expect("not zero");
 
-/// How many files are read ahead of the reader, at first and at most.
+/// How many files are read ahead of the reader: twice as many as at first after two neighbours, and so
+/// on.
 const AHEAD_FIRST: usize = 4;
 const AHEAD_MOST: usize = 64;
+
+/// How many directories a reader looks up, at most, before it opens a file again.
+const ENTERED_MOST: usize = 8;
 
 /// What is to be done next for a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub(super) struct Names {
     at: Option<NodeId>,
     follows: bool,
     most: usize,
+    /// Directories that were looked up since.
+    entered: usize,
 }
 
 #[derive(Default)]
@@ -59,6 +65,7 @@ impl Default for Names {
             at: None,
             follows: false,
             most: AHEAD_FIRST,
+            entered: 0,
         }
     }
 }
@@ -69,20 +76,28 @@ impl Names {
         let known = self.dirs.get_or_insert_mut(dir, Dir::default);
         known.before = known.last.replace(name);
         self.at = Some(dir);
+        self.entered = 0;
         self.judge(dir);
     }
 
     /// A directory was looked up. Who goes through files goes through it next.
     pub fn entered(&mut self, dir: NodeId) {
+        self.entered += 1;
+        if self.entered > ENTERED_MOST {
+            self.stop();
+        }
         if self.follows {
             self.dirs.get_or_insert(dir, Dir::default);
             self.at = Some(dir);
         }
     }
 
-    /// These are the files of a directory.
-    pub fn listed(&mut self, dir: NodeId, mut files: Vec<NameBuf>) {
-        files.sort_unstable();
+    fn stop(&mut self) {
+        (self.follows, self.most) = (false, AHEAD_FIRST);
+    }
+
+    /// These are the files of a directory, in order.
+    pub fn listed(&mut self, dir: NodeId, files: Vec<NameBuf>) {
         if let Some(known) = self.dirs.peek_mut(&dir) {
             known.files = Files::Known(files);
             self.judge(dir);
@@ -102,12 +117,14 @@ impl Names {
         };
         known.from = last + 1;
         known.next = known.next.max(known.from);
-        if known.before.is_some() {
-            self.follows = place(&known.before).is_some_and(|before| last == before + 1);
-            self.most = match self.follows {
-                true => (self.most * 2).min(AHEAD_MOST),
-                false => AHEAD_FIRST,
-            };
+        match &known.before {
+            // The first in a directory that it has come to.
+            None if last == 0 => {}
+            before if place(before).is_some_and(|before| last == before + 1) => {
+                self.follows = true;
+                self.most = (self.most * 2).min(AHEAD_MOST);
+            }
+            _ => self.stop(),
         }
     }
 
@@ -143,9 +160,9 @@ impl Names {
         }
     }
 
-    /// A directory is not what it was.
-    pub fn forget(&mut self, dir: NodeId) {
-        self.dirs.pop(&dir);
+    /// A node is gone.
+    pub fn forget(&mut self, node: NodeId) {
+        self.dirs.pop(&node);
     }
 }
 
@@ -181,7 +198,7 @@ mod tests {
         names.opened(DIR, name(4));
         assert_eq!(names.next(), Some(Want::List(DIR)));
         assert_eq!(names.next(), None);
-        names.listed(DIR, between(0, 500).into_iter().rev().collect());
+        names.listed(DIR, between(0, 500));
         assert_eq!(fetched(&mut names), between(5, 13));
         names.opened(DIR, name(5));
         assert_eq!(fetched(&mut names), between(13, 22));
@@ -196,6 +213,30 @@ mod tests {
         // And comes back.
         names.opened(DIR, name(400));
         assert_eq!(fetched(&mut names), between(464, 465));
+    }
+
+    #[test]
+    fn who_has_followed_may_end_to() {
+        let reader = || {
+            let mut names = Names::default();
+            names.opened(DIR, name(0));
+            names.opened(DIR, name(1));
+            names.next();
+            names.listed(DIR, between(0, 10));
+            assert_eq!(fetched(&mut names).len(), 8);
+            names
+        };
+        // One file in the middle of each directory.
+        let mut names = reader();
+        names.entered(OTHER);
+        names.next();
+        names.listed(OTHER, between(0, 10));
+        names.opened(OTHER, name(5));
+        assert!(!names.is_wanted());
+        // None at all.
+        let mut names = reader();
+        (0..20).for_each(|dir| names.entered(NodeId(100 + dir)));
+        assert!(!names.is_wanted());
     }
 
     #[test]

@@ -8,16 +8,20 @@ use foldhash::HashMap;
 
 use crate::union::NodeId;
 
-/// How many files are remembered of one directory, and in all, of eight bytes each.
+/// How many files are remembered of one directory, and in all, of eight bytes each; and of how many
+/// directories, which take about a hundred each.
 const IN_DIR_MOST: usize = 4096;
 const KEPT_MOST: usize = 128 * 1024;
+const DIRS_MOST: usize = 32 * 1024;
 
 /// How many files the kernel is given before their reader comes, at first and at most.
 const AHEAD_FIRST: usize = 16;
 const AHEAD_MOST: usize = 256;
 
-/// How many directories further on a file may be for its reader still to follow the order.
+/// How many directories further on a file may be for its reader still to follow the order, and how
+/// many it is kept ahead of: few of what they have may be there to be given.
 const NEAR: u64 = 16;
+const DIRS_AHEAD: u64 = 64;
 
 /// What was listed, and how far a reader is.
 #[derive(Default)]
@@ -29,7 +33,7 @@ pub(super) struct Stream {
     /// The files of all of them.
     kept: usize,
     reader: Option<Reader>,
-    /// Where the last file was opened that the kernel had not been given.
+    /// The directory of the last file that was opened.
     opened: Option<u64>,
 }
 
@@ -69,8 +73,14 @@ impl Stream {
             let before = dir.files.len();
             dir.files.extend(files.into_iter().take(room));
             self.kept += dir.files.len() - before;
+            // A reader that was given all there was.
+            if let Some(reader) = &mut self.reader
+                && (reader.dir, reader.place) == (number + 1, 0)
+            {
+                (reader.dir, reader.place) = (number, before);
+            }
         }
-        while self.kept > KEPT_MOST {
+        while self.kept > KEPT_MOST || self.dirs.len() > DIRS_MOST {
             self.drop_first();
         }
     }
@@ -86,9 +96,9 @@ impl Stream {
         self.first += 1;
     }
 
-    /// A directory is not what it was.
-    pub fn forget(&mut self, dir: NodeId) {
-        if let Some(number) = self.numbers.remove(&dir)
+    /// A node is gone, or listed anew: what is known of it, if it is a directory, is old.
+    pub fn forget(&mut self, node: NodeId) {
+        if let Some(number) = self.numbers.remove(&node)
             && let Some(dir) = at_mut(&mut self.dirs, self.first, number)
         {
             self.kept -= std::mem::take(&mut dir.files).len();
@@ -112,8 +122,14 @@ impl Stream {
         let follows = |last: u64| (last..=last + NEAR).contains(&number);
         let before = self.opened.replace(number);
         match &mut self.reader {
-            // It is being given, or was when it could not be.
-            Some(reader) if (number..=number + NEAR).contains(&reader.dir) => {}
+            // It is being given, or could not be.
+            Some(reader) if (number..=number + DIRS_AHEAD + 1).contains(&reader.dir) => {
+                let has_another_order = reader.dir == number && reader.given.len() >= reader.most;
+                reader.most = match has_another_order {
+                    true => (reader.most * 2).min(AHEAD_MOST),
+                    false => reader.most,
+                };
+            }
             _ if before.is_some_and(follows) => {
                 self.reader = Some(Reader {
                     dir: number,
@@ -127,7 +143,7 @@ impl Stream {
         }
     }
 
-    /// A file was opened that the kernel had been given, here or otherwise.
+    /// A file was opened that the kernel had been given, or is being given.
     pub fn found(&mut self, file: NodeId) {
         if let Some(reader) = &mut self.reader
             && let Some(number) = reader.given.remove(&file)
@@ -141,13 +157,22 @@ impl Stream {
 
     /// Whether there is something to be given now.
     pub fn is_wanted(&self) -> bool {
-        let end = self.first + self.dirs.len() as u64;
-        let room = |reader: &Reader| reader.dir < end && reader.given.len() <= reader.most / 2;
+        let room = |reader: &Reader| {
+            reader.dir <= self.last_ahead() && reader.given.len() <= reader.most / 2
+        };
         self.reader.as_ref().is_some_and(room)
+    }
+
+    /// The last directory that files may be given of.
+    fn last_ahead(&self) -> u64 {
+        let last = (self.first + self.dirs.len() as u64).saturating_sub(1);
+        self.opened
+            .map_or(0, |opened| last.min(opened + DIRS_AHEAD))
     }
 
     /// The next file to be given.
     pub fn next(&mut self) -> Option<NodeId> {
+        let last = self.last_ahead();
         let reader = self.reader.as_mut()?;
         if reader.given.len() >= reader.most {
             return None;
@@ -155,7 +180,7 @@ impl Stream {
         if reader.dir < self.first {
             (reader.dir, reader.place) = (self.first, 0);
         }
-        loop {
+        while reader.dir <= last {
             let dir = at_mut(&mut self.dirs, self.first, reader.dir)?;
             if let Some(file) = dir.files.get(reader.place) {
                 reader.place += 1;
@@ -164,9 +189,10 @@ impl Stream {
             }
             (reader.dir, reader.place) = (reader.dir + 1, 0);
         }
+        None
     }
 
-    /// What came next needed not to be given.
+    /// What came next was not given.
     pub fn skipped(&mut self, file: NodeId) {
         if let Some(reader) = &mut self.reader {
             reader.given.remove(&file);
@@ -248,7 +274,7 @@ mod tests {
         assert_eq!(given(&mut stream).first(), Some(&20_000));
         // Misses of what is under way change nothing.
         stream.missed(NodeId(2));
-        stream.missed(NodeId(3));
+        stream.missed(NodeId(2));
         stream.found(NodeId(20_000));
         assert!(!stream.is_wanted());
         stream.missed(NodeId(700));
@@ -263,11 +289,48 @@ mod tests {
         stream.missed(NodeId(1));
         stream.missed(NodeId(1));
         let mut skipped = 0;
-        while let Some(file) = stream.next() {
-            stream.skipped(file);
-            skipped += 1;
+        let mut skip = |stream: &mut Stream| {
+            while let Some(file) = stream.next() {
+                stream.skipped(file);
+                skipped += 1;
+            }
+            skipped
+        };
+        // So far, and on when the reader goes on.
+        assert_eq!(skip(&mut stream), 65 * 10);
+        assert!(!stream.is_wanted());
+        stream.missed(NodeId(1));
+        assert_eq!(skip(&mut stream), 65 * 10);
+        stream.missed(NodeId(3));
+        assert!(stream.is_wanted());
+        assert_eq!(skip(&mut stream), 67 * 10);
+    }
+
+    #[test]
+    fn a_further_part_of_a_directory_is_given_too() {
+        let mut stream = stream(1..3, 10);
+        stream.missed(NodeId(2));
+        stream.missed(NodeId(2));
+        assert_eq!(given(&mut stream).len(), 10);
+        (20_000..20_006).for_each(|id| stream.found(NodeId(id)));
+        assert!(!stream.is_wanted());
+        stream.listed(NodeId(2), false, files(9, 3));
+        assert!(stream.is_wanted());
+        assert_eq!(given(&mut stream), [90_000, 90_001, 90_002]);
+    }
+
+    #[test]
+    fn who_reads_a_directory_in_another_order_is_given_more() {
+        let mut stream = stream(1..2, 1000);
+        stream.missed(NodeId(1));
+        stream.missed(NodeId(1));
+        let mut all = given(&mut stream).len();
+        assert_eq!(all, 16);
+        for _ in 0..20 {
+            stream.missed(NodeId(1));
+            all += given(&mut stream).len();
         }
-        assert_eq!(skipped, 99 * 10);
+        assert_eq!(all, AHEAD_MOST);
     }
 
     #[test]
@@ -282,6 +345,13 @@ mod tests {
         assert_eq!(given(&mut stream).len(), 16);
         (1..4).for_each(|dir| stream.forget(NodeId(dir)));
         assert_eq!((stream.kept, stream.dirs.len()), (0, 0));
+        // One that stays, before others that come and go.
+        stream.listed(NodeId(9), true, files(9, 1));
+        for _ in 0..DIRS_MOST + 10 {
+            stream.listed(NodeId(10), true, files(10, 1));
+        }
+        assert!(stream.dirs.len() <= DIRS_MOST);
+        (9..11).for_each(|dir| stream.forget(NodeId(dir)));
         assert!(stream.numbers.is_empty() && stream.next().is_none());
         stream.missed(NodeId(3));
         assert!(!stream.is_wanted());
