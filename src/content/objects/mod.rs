@@ -78,6 +78,9 @@ enum Found {
     Nothing,
 }
 
+/// The most that the kernel reads ahead in one piece, in bytes.
+const LARGEST_PIECE: u64 = 2 << 20;
+
 /// How old a noted use is when the next is noted, in seconds.
 const NOTED: i64 = 60 * 60;
 
@@ -294,14 +297,16 @@ impl Drop for Claim<'_> {
 }
 
 /// Has the kernel drop the pages of a layer that an object was made of: it is read from now on, and
-/// would be in memory twice.
+/// would be in memory twice. With them goes what lies before, in a piece of pages that was read ahead
+/// for both and is only dropped as a whole.
 fn forget_pages(source: &dyn ReadAt) {
     let mut at = 0;
     while let Some((start, end)) = source.next_data(at)
         && let Some((layer, place)) = source.host_range(start)
-        && let Some(len) = NonZeroU64::new(end.saturating_sub(start))
+        && let from = place.saturating_sub(LARGEST_PIECE)
+        && let Some(len) = NonZeroU64::new(end.saturating_sub(start) + (place - from))
     {
-        if let Err(e) = rustix::fs::fadvise(layer, place, Some(len), Advice::DontNeed) {
+        if let Err(e) = rustix::fs::fadvise(layer, from, Some(len), Advice::DontNeed) {
             log::debug!("pages of a layer: {e}");
         }
         at = end;

@@ -71,6 +71,47 @@ fn made_once_found_by_others_and_back_when_deleted() {
     assert_eq!(cache.names(), 1);
 }
 
+/// How many pages of a part of a file are in memory. Those that are not get read by the question.
+fn cached_pages(file: &File, from: u64, to: u64) -> usize {
+    let file = File::open(magic_path(file)).unwrap();
+    rustix::fs::fadvise(&file, 0, None, Advice::Random).unwrap();
+    let is_cached = |at: &u64| {
+        let mut byte = [0];
+        let mut into = [std::io::IoSliceMut::new(&mut byte)];
+        let now = rustix::io::ReadWriteFlags::NOWAIT;
+        rustix::io::preadv2(&file, &mut into, *at, now).is_ok()
+    };
+    (from..to).step_by(4096).filter(is_cached).count()
+}
+
+#[test]
+fn a_layers_pages_go_when_objects_were_made_of_them() {
+    const START: u64 = (3 << 20) + 512;
+    const EACH: u64 = 100_000;
+    let dir = tempfile::tempdir().unwrap();
+    let objects = Objects::open(dir.path(), Limits::default()).unwrap();
+    let layer = tempfile::tempfile().unwrap();
+    layer.write_all_at(&vec![7; 16 << 20], 0).unwrap();
+    layer.sync_all().unwrap();
+    rustix::fs::fadvise(&layer, 0, None, Advice::DontNeed).unwrap();
+    if cached_pages(&layer, 0, 4096) > 0 {
+        return eprintln!("skipped: this file system keeps its pages");
+    }
+    // Read ahead, in pieces that are larger than one of the files.
+    std::io::copy(&mut &layer, &mut std::io::sink()).unwrap();
+    assert!(cached_pages(&layer, 0, 16 << 20) > 2048);
+    let layer = Arc::new(layer);
+    let end = START + 40 * EACH;
+    for start in (START..end).step_by(EACH as usize) {
+        let source = FileRange::new(Arc::clone(&layer) as Arc<dyn ReadAt>, start, EACH);
+        let key = Key(*blake3::hash(&start.to_ne_bytes()).as_bytes());
+        objects.make(&key, &source).unwrap();
+    }
+    // What the last one shares a piece with stays.
+    assert_eq!(cached_pages(&layer, START, end - LARGEST_PIECE), 0);
+    assert!(cached_pages(&layer, end + LARGEST_PIECE, 16 << 20) > 0);
+}
+
 #[test]
 fn nobody_can_write_to_what_is_served() {
     let cache = cache();
