@@ -12,14 +12,23 @@ use lru::LruCache;
 use super::LayerNode;
 use crate::error::Result;
 use crate::sync::Mutex;
+use crate::sys::process::file_limit;
 
-/// How many directories are kept open. Well below the usual limit of 1,024 descriptors.
-const KEPT: NonZeroUsize = NonZeroUsize::new(192).expect("not zero");
+/// How many directories are kept open: an eighth of the descriptors that the process may have, within
+/// these bounds. A walk of a tree holds those from the root down, in each of its layers; who has less
+/// opens all of them for every name.
+const KEPT_LEAST: NonZeroUsize = NonZeroUsize::new(192).expect("not zero");
+const KEPT_MOST: usize = 4096;
 
 type Key = (u64, LayerNode);
 
 static OPEN: LazyLock<Mutex<LruCache<Key, Arc<OwnedFd>>>> =
-    LazyLock::new(|| Mutex::new(LruCache::new(KEPT)));
+    LazyLock::new(|| Mutex::new(LruCache::new(kept(file_limit()))));
+
+fn kept(limit: u64) -> NonZeroUsize {
+    let share = usize::try_from(limit / 8).unwrap_or(usize::MAX);
+    NonZeroUsize::new(share.min(KEPT_MOST)).map_or(KEPT_LEAST, |share| share.max(KEPT_LEAST))
+}
 
 /// One layer's part of the cache.
 pub(super) struct LayerFds {
@@ -88,4 +97,16 @@ pub(super) fn on_file_system(
     let fd = Arc::new(open()?);
     KNOWN.lock().insert(device, Arc::downgrade(&fd));
     Ok((fd, device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_descriptors_is_used() {
+        let limits = [0, 1024, 20_000, 1 << 20, u64::MAX];
+        let shares = limits.map(|limit| kept(limit).get());
+        assert_eq!(shares, [192, 192, 2500, 4096, 4096]);
+    }
 }

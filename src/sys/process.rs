@@ -120,6 +120,13 @@ pub fn raise_file_limit() {
     }
 }
 
+/// How many files may be open at once now; `u64::MAX` where that has no limit.
+#[must_use]
+pub fn file_limit() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
+}
+
 /// Whether a process, or one of its threads, has been sent what kills it (`SigPnd`, `ShdPnd` in
 /// proc(5)). One that is out of sight isn't.
 #[must_use]

@@ -3,6 +3,7 @@
 //! who lists it has done so.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -44,11 +45,11 @@ impl NameIndex {
         Ok(Self::new(names))
     }
 
-    fn parts_of(&self, hash: u64) -> &[(u64, u16)] {
+    fn parts_of(&self, hash: u64) -> Range<usize> {
         let from = self.0.partition_point(|(known, _)| *known < hash);
         let rest = self.0.get(from..).unwrap_or_default();
-        let len = rest.partition_point(|(known, _)| *known == hash);
-        rest.get(..len).unwrap_or_default()
+        let len = rest.iter().take_while(|(known, _)| *known == hash).count();
+        from..from + len
     }
 }
 
@@ -73,13 +74,14 @@ enum Dir {
 /// The parts that may have a name.
 pub(super) struct Which {
     index: Arc<NameIndex>,
-    hash: u64,
+    /// Where they are in the index.
+    parts: Range<usize>,
 }
 
 impl Which {
     /// Whether a part is one of them.
     pub fn has(&self, part: usize) -> bool {
-        let parts = self.index.parts_of(self.hash);
+        let parts = self.index.0.get(self.parts.clone()).unwrap_or_default();
         parts.iter().any(|(_, at)| usize::from(*at) == part)
     }
 }
@@ -107,7 +109,8 @@ impl Names {
             Some(index) => index,
             None => self.add(dir, NameIndex::build(parts, &self.hasher)?),
         };
-        Ok(Some(Which { index, hash }))
+        let parts = index.parts_of(hash);
+        Ok(Some(Which { index, parts }))
     }
 
     /// Whether there is an index of a directory.
