@@ -172,6 +172,7 @@ impl Serving {
         live: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         process::raise_file_limit();
+        crate::sys::heap::share();
         rustix::process::umask(Mode::empty());
         process::block_ending_signals().context(|| "block signals")?;
         let Stack {

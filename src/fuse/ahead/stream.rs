@@ -103,7 +103,10 @@ impl Stream {
         {
             self.kept -= std::mem::take(&mut dir.files).len();
         }
-        // Nothing leads to the empty ones at the front.
+        // Nothing leads to the empty ones at both ends: what is made and removed comes last, again and again.
+        while self.dirs.back().is_some_and(|dir| dir.files.is_empty()) {
+            self.dirs.pop_back();
+        }
         while self.dirs.front().is_some_and(|dir| dir.files.is_empty()) {
             self.drop_first();
         }
@@ -349,8 +352,13 @@ mod tests {
         stream.listed(NodeId(9), true, files(9, 1));
         for _ in 0..DIRS_MOST + 10 {
             stream.listed(NodeId(10), true, files(10, 1));
+            assert!(stream.dirs.len() <= 2);
         }
-        assert!(stream.dirs.len() <= DIRS_MOST);
+        for dir in 11..20 {
+            stream.listed(NodeId(dir), true, files(dir, 1));
+        }
+        (11..20).for_each(|dir| stream.forget(NodeId(dir)));
+        assert!(stream.dirs.len() <= 2 && stream.knows(NodeId(9)));
         (9..11).for_each(|dir| stream.forget(NodeId(dir)));
         assert!(stream.numbers.is_empty() && stream.next().is_none());
         stream.missed(NodeId(3));
