@@ -107,6 +107,13 @@ impl Stream {
         while self.dirs.back().is_some_and(|dir| dir.files.is_empty()) {
             self.dirs.pop_back();
         }
+        // Their numbers are those of the next ones, at which no reader has been.
+        let end = self.first + self.dirs.len() as u64;
+        if let Some(reader) = &mut self.reader
+            && reader.dir > end
+        {
+            (reader.dir, reader.place) = (end, 0);
+        }
         while self.dirs.front().is_some_and(|dir| dir.files.is_empty()) {
             self.drop_first();
         }
@@ -366,6 +373,26 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_of_what_is_removed_is_ahead_in_what_comes_instead() {
+        let mut stream = stream(1..20, 1);
+        stream.missed(NodeId(1));
+        stream.missed(NodeId(1));
+        assert_eq!(given(&mut stream).len(), 16);
+        (1..17).for_each(|dir| stream.found(NodeId(dir * 10_000)));
+        assert_eq!(given(&mut stream).len(), 3);
+        (17..20).for_each(|dir| stream.found(NodeId(dir * 10_000)));
+        (10..20).for_each(|dir| stream.forget(NodeId(dir)));
+        for dir in 30..35 {
+            stream.listed(NodeId(dir), true, files(dir, 1));
+        }
+        stream.missed(NodeId(30));
+        assert_eq!(
+            given(&mut stream),
+            [300_000, 310_000, 320_000, 330_000, 340_000]
+        );
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded() {
         let mut stream = stream(1..200, 3000);
         assert!(stream.kept <= KEPT_MOST && stream.kept > KEPT_MOST - 3000);
@@ -375,5 +402,12 @@ mod tests {
         assert_eq!(stream.next(), None, "long gone");
         stream.listed(NodeId(500), true, files(500, 9000));
         assert_eq!(stream.dirs.back().unwrap().files.len(), IN_DIR_MOST);
+        for dir in 1000..1010 + DIRS_MOST as u64 {
+            stream.listed(NodeId(dir), true, files(dir, 1));
+        }
+        assert_eq!(
+            (stream.dirs.len(), stream.numbers.len()),
+            (DIRS_MOST, DIRS_MOST)
+        );
     }
 }
