@@ -134,15 +134,26 @@ impl DeviceNotices {
     }
 }
 
-impl Notifier for DeviceNotices {
-    fn attributes(&self, node: NodeId) -> io::Result<()> {
+impl DeviceNotices {
+    /// Attributes, and the pages from a place on.
+    fn drop_from(&self, node: NodeId, offset: i64) -> io::Result<()> {
         let inode = wire::InvalInode {
             ino: node.0,
-            // No pages with them.
-            offset: -1,
+            offset,
             len: 0,
         };
         self.send(wire::notify::INVAL_INODE, &[inode.as_bytes()])
+    }
+}
+
+impl Notifier for DeviceNotices {
+    fn attributes(&self, node: NodeId) -> io::Result<()> {
+        // No pages with them.
+        self.drop_from(node, -1)
+    }
+
+    fn listing(&self, dir: NodeId) -> io::Result<()> {
+        self.drop_from(dir, 0)
     }
 
     fn name(&self, parent: NodeId, name: &NameBuf) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Directory listings.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::ahead::Below;
@@ -8,7 +9,7 @@ use super::server::{EntryReply, Server};
 use super::step::Step;
 use crate::error::Result;
 use crate::stat::{FileType, Stat};
-use crate::union::{DirList, Ino, Node, NodeId};
+use crate::union::{Above, DirList, Ino, Node, NodeId};
 
 /// One entry of READDIR.
 pub struct DirEntryReply<'a> {
@@ -28,6 +29,8 @@ pub struct DirEntryPlusReply<'a> {
     pub next: u64,
     /// The name.
     pub name: &'a [u8],
+    /// `d_ino`
+    pub ino: u64,
     /// The entry; of `.` and `..` the kernel takes no reference.
     pub entry: EntryReply,
 }
@@ -58,6 +61,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     ) -> Result<()> {
         let dir = self.union.get(dir)?;
         let list = self.listing(&dir, from, None)?;
+        let above = self.above(&dir);
         for at in Walk::from(from, &list) {
             let room = match self.at(&dir, at)? {
                 At::Dot(next, name, stat) => each(DirEntryReply {
@@ -72,7 +76,11 @@ impl<I: Send + Sync + 'static> Server<I> {
                         None => self.union.entry_ino(&dir, entry.name)?,
                     };
                     // Gone since the listing was taken.
-                    let Some(Ino(ino)) = ino else { continue };
+                    let Some(ino) = ino else { continue };
+                    let Ino(ino) = match &above {
+                        Some(above) => above.listed(entry.name, ino),
+                        None => ino,
+                    };
                     each(DirEntryReply {
                         next: entry.cursor,
                         name: entry.name.as_bytes(),
@@ -85,11 +93,26 @@ impl<I: Send + Sync + 'static> Server<I> {
                 break;
             }
         }
+        if above.is_some() {
+            // A change meanwhile took it for done.
+            self.views.lists(dir.id());
+        }
         Ok(())
+    }
+
+    /// What is above a directory of the tree of the lowers alone.
+    fn above(&self, dir: &Node) -> Option<Above> {
+        dir.is_in_view().then(|| {
+            self.views.lists(dir.id());
+            self.union.above(dir)
+        })
     }
 
     /// READDIRPLUS from a place on, until `each` has no room. The kernel gets a reference on each
     /// entry that was taken.
+    ///
+    /// Of the tree of the lowers alone fuser's gets the dots first, and asks READDIR for the rest: `d_ino` is
+    /// not `st_ino` there, and in fuser's READDIRPLUS they are one.
     ///
     /// # Errors
     /// `ESTALE`, `ENOTDIR`; what the union reports.
@@ -103,21 +126,40 @@ impl<I: Send + Sync + 'static> Server<I> {
         let (prepared, part) = self.prepared(&dir, from);
         let list = self.listing(&dir, from, prepared)?;
         let mut below = Below::default();
+        let above = self.above(&dir);
+        let apart = self.numbers_apart.load(Ordering::Relaxed);
         for at in Walk::from(from, &list) {
             match self.at(&dir, at)? {
                 At::Dot(next, name, stat) => {
-                    let entry = unreferenced(stat);
-                    if each(DirEntryPlusReply { next, name, entry }) == Room::None {
+                    let (ino, entry) = (stat.ino, unreferenced(stat));
+                    let item = DirEntryPlusReply {
+                        next,
+                        name,
+                        ino,
+                        entry,
+                    };
+                    if each(item) == Room::None {
                         break;
                     }
                 }
+                At::Entry(_) if above.is_some() && !apart && from == 0 => break,
                 At::Entry(item) => {
                     let Some(found) = self.union.lookup_entry(&dir, &list, &item)? else {
                         continue;
                     };
                     let entry = self.named(found);
-                    let (next, name) = (item.cursor, item.name.as_bytes());
-                    if each(DirEntryPlusReply { next, name, entry }) == Room::None {
+                    let ino = Ino(entry.stat.ino);
+                    let Ino(ino) = match &above {
+                        Some(above) if apart => above.listed(item.name, ino),
+                        _ => ino,
+                    };
+                    let reply = DirEntryPlusReply {
+                        next: item.cursor,
+                        name: item.name.as_bytes(),
+                        ino,
+                        entry,
+                    };
+                    if each(reply) == Room::None {
                         self.forget(entry.id, 1);
                         break;
                     }
@@ -133,7 +175,10 @@ impl<I: Send + Sync + 'static> Server<I> {
                 }
             }
         }
-        self.walked(&dir, &part, below);
+        match above {
+            Some(_) => self.views.lists(dir.id()),
+            None => self.walked(&dir, &part, below),
+        }
         Ok(())
     }
 

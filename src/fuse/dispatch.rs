@@ -317,7 +317,7 @@ impl Context {
                 let found = server.lseek(At { node, handle }, seek.offset, seek.whence);
                 now("lseek", found, request.area)
             }
-            _ => now("statfs", server.statfs(), request.area),
+            _ => now("statfs", server.statfs(request.header.pid), request.area),
         })
     }
 

@@ -319,7 +319,7 @@ impl<'a> Listing<'a> {
         }
         let stat = &item.entry.stat;
         let kind = stat.kind.mode_bits() >> 12;
-        self.append(out.as_bytes(), (stat.ino, item.next, kind), item.name)
+        self.append(out.as_bytes(), (item.ino, item.next, kind), item.name)
     }
 
     fn append(&mut self, before: &[u8], (ino, off, kind): (u64, u64, u32), name: &[u8]) -> Room {

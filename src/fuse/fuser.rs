@@ -416,8 +416,8 @@ impl Filesystem for Adapter {
         self.answer("fsyncdir", reply, |s| s.fsyncdir(id(node)));
     }
 
-    fn statfs(&self, _request: &Request, _node: INodeNo, reply: ReplyStatfs) {
-        self.now("statfs", reply, |s| s.statfs());
+    fn statfs(&self, request: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        self.now("statfs", reply, |s| s.statfs(request.pid()));
     }
 
     fn setxattr(

@@ -80,6 +80,10 @@ impl Notifier for Notices {
         self.0.inval_inode(INodeNo(node.0), -1, 0)
     }
 
+    fn listing(&self, dir: NodeId) -> std::io::Result<()> {
+        self.0.inval_inode(INodeNo(dir.0), 0, 0)
+    }
+
     fn name(&self, parent: NodeId, name: &NameBuf) -> std::io::Result<()> {
         self.0.inval_entry(INodeNo(parent.0), name.as_os_str())
     }
@@ -115,6 +119,14 @@ pub(super) fn negotiate(config: &mut KernelConfig, server: &DevFuseServer) {
         if config.add_capabilities(flag).is_err() {
             log::info!("the kernel has no {flag:?}");
         }
+    }
+    // READDIR after the first answer: the numbers of joint mounts (`Server::readdirplus`).
+    if options.joint
+        && config
+            .add_capabilities(InitFlags::FUSE_READDIRPLUS_AUTO)
+            .is_err()
+    {
+        log::info!("the kernel always asks for READDIRPLUS");
     }
     let passthrough = config.capabilities().contains(InitFlags::FUSE_PASSTHROUGH);
     if passthrough

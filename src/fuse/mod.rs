@@ -33,6 +33,7 @@ mod survey;
 pub mod transport;
 mod unopened;
 mod uring;
+mod views;
 mod wire;
 
 pub use backing::BackingDevice;

@@ -17,6 +17,12 @@ pub trait Notifier: Send + Sync + 'static {
     /// What writing to the device reports; `ENOENT` where the kernel doesn't know the node.
     fn attributes(&self, node: NodeId) -> io::Result<()>;
 
+    /// The listing that the kernel has of a directory is not right any more.
+    ///
+    /// # Errors
+    /// As for attributes.
+    fn listing(&self, dir: NodeId) -> io::Result<()>;
+
     /// A name is to be looked up again.
     ///
     /// # Errors
@@ -34,7 +40,18 @@ pub trait Notifier: Send + Sync + 'static {
 /// Something for the kernel to drop.
 pub(super) enum Notice {
     Attributes(NodeId),
+    Listing(NodeId),
     Name(NodeId, NameBuf),
+}
+
+impl Notice {
+    fn tell(&self, notifier: &dyn Notifier) -> io::Result<()> {
+        match self {
+            Notice::Attributes(node) => notifier.attributes(*node),
+            Notice::Listing(dir) => notifier.listing(*dir),
+            Notice::Name(parent, name) => notifier.name(*parent, name),
+        }
+    }
 }
 
 /// The way to the kernel, and to the thread that sends.
@@ -57,12 +74,8 @@ impl Notices {
         };
         let send = move || {
             for notice in notices {
-                let sent = match &notice {
-                    Notice::Attributes(node) => notifier.attributes(*node),
-                    Notice::Name(parent, name) => notifier.name(*parent, name),
-                };
                 // Mostly ENOENT: the kernel had dropped it by itself.
-                if let Err(e) = sent {
+                if let Err(e) = notice.tell(&*notifier) {
                     log::debug!("a notice: {e}");
                 }
             }
@@ -88,6 +101,17 @@ impl Notices {
             && running.sender.send(notice).is_err()
         {
             log::warn!("the thread of notices has ended");
+        }
+    }
+
+    /// Sends a notice at once. Nobody may wait for an answer of the calling thread.
+    ///
+    /// # Errors
+    /// As for [`Notices::give`].
+    pub fn send_now(&self, notice: &Notice) -> io::Result<()> {
+        match self.0.get() {
+            Some(running) => notice.tell(&*running.notifier),
+            None => Err(io::Error::from_raw_os_error(libc::ENOTCONN)),
         }
     }
 

@@ -17,6 +17,7 @@ use super::policy::{self, FOREVER, Lifetimes, Pages};
 use super::step::Step;
 use super::survey::Survey;
 use super::unopened::Unopened;
+use super::views::Views;
 use crate::error::{Errno, Error, Result};
 use crate::name::{Name, NameBuf};
 use crate::stat::{Stat, Timespec};
@@ -49,6 +50,8 @@ pub struct ServeOptions {
     pub noacl: bool,
     /// Where the kernel keeps what is read, if nothing can change.
     pub pages: Pages,
+    /// The tree of the lowers alone may be mounted beside.
+    pub joint: bool,
 }
 
 /// One mount: the union, what is open in it, and what the kernel was told of it. `I` is the
@@ -60,11 +63,12 @@ pub struct Server<I> {
     pub(super) passthrough: AtomicBool,
     pub(super) notices: Notices,
     /// The kernel is told of nodeids and inode numbers apart.
-    numbers_apart: AtomicBool,
+    pub(super) numbers_apart: AtomicBool,
     options: ServeOptions,
     requests: Counts,
     pub(super) unopened: Unopened,
     pub(super) ahead: Ahead,
+    pub(super) views: Views,
     /// How many nodes the kernel has forgotten.
     forgotten: AtomicU64,
     gate: Gate,
@@ -159,6 +163,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             requests: Counts::default(),
             unopened: Unopened::default(),
             ahead,
+            views: Views::default(),
             forgotten: AtomicU64::new(0),
             gate: Gate::default(),
             jobs: Jobs::new(JOB_THREADS),
@@ -320,6 +325,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     ) -> Step<R, D> {
         let through = |server: &Self, device: &D, pass: Pass| {
             let result = work(server, device);
+            server.drop_view_listings();
             drop(pass);
             result
         };
@@ -393,7 +399,13 @@ impl<I: Send + Sync + 'static> Server<I> {
         let found = match name.as_encoded_bytes() {
             b"." => return Ok(Some(self.entry(&self.union.again(&parent)?))),
             b".." => return Ok(Some(self.entry(&self.union.parent(&parent)?))),
-            _ => self.union.lookup_name(&parent, Name::new(name)?)?,
+            _ => {
+                let name = Name::new(name)?;
+                if let Some(view) = self.view_by(parent.id(), name)? {
+                    return Ok(Some(view));
+                }
+                self.union.lookup_name(&parent, name)?
+            }
         };
         match found {
             None if self.options.lifetimes.absent < FOREVER => Err(Errno::ENOENT.into()),
@@ -413,6 +425,7 @@ impl<I: Send + Sync + 'static> Server<I> {
             self.modes.forget(node);
             self.unopened.forget(node);
             self.ahead.forget(node);
+            self.views.forget(node);
             let before = self.forgotten.fetch_add(1, Ordering::Relaxed);
             if before % TRIM_AFTER == TRIM_AFTER - 1 {
                 self.jobs.run(Box::new(crate::sys::heap::trim));
@@ -515,7 +528,8 @@ impl<I: Send + Sync + 'static> Server<I> {
     ///
     /// # Errors
     /// What the file system below reports.
-    pub fn statfs(&self) -> Result<FsStat> {
+    pub fn statfs(&self, thread: u32) -> Result<FsStat> {
+        self.views.asked(thread);
         self.union.statfs()
     }
 

@@ -2,12 +2,14 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::fuser_session::DevSession;
 use super::server::{ServeOptions, Server, ServerStatus};
 use super::transport::Transport;
 use super::uring::UringSession;
 use crate::error::{Failure, Result};
+use crate::name::NameBuf;
 use crate::union::Union;
 
 /// Who may use a mount.
@@ -37,6 +39,15 @@ pub trait Serving: Send + Sync {
 
     /// Allows changes again.
     fn release(&self);
+
+    /// Makes a name for the root of the tree of the lowers alone.
+    ///
+    /// # Errors
+    /// As [`Server::offer_view`].
+    fn offer_view(&self) -> Result<NameBuf>;
+
+    /// How long ago this process asked for the figures of the file system.
+    fn asked_by(&self, process: u32) -> Option<Duration>;
 }
 
 impl<I: Send + Sync + 'static> Serving for Server<I> {
@@ -54,6 +65,14 @@ impl<I: Send + Sync + 'static> Serving for Server<I> {
 
     fn release(&self) {
         Server::release(self);
+    }
+
+    fn offer_view(&self) -> Result<NameBuf> {
+        Server::offer_view(self)
+    }
+
+    fn asked_by(&self, process: u32) -> Option<Duration> {
+        Server::asked_by(self, process)
     }
 }
 

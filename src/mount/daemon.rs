@@ -15,11 +15,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_change, unmount};
 
-use super::MountRequest;
 use super::control::{self, Held, MountStatus};
-use super::mountinfo;
 use super::options::{MountOptions, Users};
 use super::stack::{Claimed, HANDOVER, Stack};
+use super::{MountRequest, Source, joint, mountinfo};
 use crate::error::{Context, Errno, Error, Failure, FailureKind};
 use crate::fuse::session::{Access, Serving as Served, Session};
 use crate::fuse::transport::{Offer, Transport, Wanted};
@@ -35,7 +34,12 @@ use crate::union::Union;
 /// # Errors
 /// `Denied` without the right to mount; `System`.
 pub fn run(stack: Stack, mountpoint: &Path, request: &MountRequest) -> Result<(), Failure> {
+    let offer = match &request.source {
+        Source::Layers(layers) => joint::Offer::of(layers, &request.options)?,
+        _ => None,
+    };
     let serving = Serving {
+        offer,
         mountpoint: mountpoint.to_path_buf(),
         options: request.options.clone(),
         label: request.label.clone(),
@@ -112,6 +116,8 @@ fn attach(
 
 /// A mount on its way.
 struct Serving {
+    /// What others may join.
+    offer: Option<joint::Offer>,
     mountpoint: PathBuf,
     options: MountOptions,
     label: Option<String>,
@@ -276,6 +282,7 @@ impl Serving {
             spare_xattrs: self.options.spare_xattrs,
             noacl: self.options.noacl,
             pages: self.options.pages.unwrap_or(Pages::Own),
+            joint: self.offer.is_some(),
         }
     }
 
@@ -313,6 +320,13 @@ impl Serving {
                 transport: session.transport(),
             };
             control::listen(socket, Arc::new(holder))?;
+        }
+        if let Some(offer) = &self.offer {
+            let server = Arc::downgrade(&session.server());
+            // Without it others are mounts of their own.
+            if let Err(e) = offer.listen(&self.mountpoint, move || server.upgrade()) {
+                log::warn!("{e}");
+            }
         }
         let mount_id = mountinfo::at(&self.mountpoint)?.map(|m| m.id);
         let mountpoint = self.mountpoint.clone();

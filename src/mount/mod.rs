@@ -5,6 +5,7 @@ pub mod control;
 pub mod cp;
 pub mod daemon;
 pub mod info;
+pub mod joint;
 pub mod live;
 pub mod logger;
 pub mod logs;
@@ -77,6 +78,9 @@ pub fn mount(
     let options = &request.options;
     let name = match &request.source {
         Source::Layers(layers) => {
+            if !request.foreground && joint::join(layers, &mountpoint, options) {
+                return Ok(Mounted { container: None });
+            }
             let stack = stack::of_layers(&|| Store::open(root), layers, options, progress)?;
             start(stack)?;
             return Ok(Mounted { container: None });

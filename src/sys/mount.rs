@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 /// `struct mount_attr`
 #[repr(C)]
@@ -54,6 +54,15 @@ pub fn read_only_clone(path: &Path) -> io::Result<OwnedFd> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Mounts a clone somewhere.
+///
+/// # Errors
+/// What move_mount(2) reports.
+pub fn attach(tree: &OwnedFd, at: &Path) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(tree, c"", CWD, at, flags)?)
 }
 
 #[cfg(test)]

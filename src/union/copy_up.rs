@@ -49,10 +49,10 @@ impl Union {
     /// Brings a node into the upper, with its parents; all names of a file with several.
     ///
     /// # Errors
-    /// `EROFS` without an upper; what the layers and the upper's file system report. Nothing is
+    /// `EROFS` without an upper, or beside it; what the layers and the upper's file system report. Nothing is
     /// left behind then.
     pub(super) fn copy_up(&self, node: &Arc<Node>, data: Data) -> Result<()> {
-        let upper = self.writable()?;
+        let upper = self.writable_for(node)?;
         let enough = || match data {
             Data::Attributes => node.has_upper(),
             Data::All | Data::Nothing => node.has_upper_data(),
@@ -368,7 +368,7 @@ impl Union {
         if node.has_upper() {
             return self.dir_fd(node);
         }
-        let upper = self.writable()?;
+        let upper = self.writable_for(node)?;
         let _copying = node.copying.lock();
         if node.has_upper() {
             return self.dir_fd(node);

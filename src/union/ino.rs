@@ -18,9 +18,26 @@ pub struct Ino(pub u64);
 /// Bits of a real inode number that are kept.
 const REAL_BITS: u32 = 48;
 
+/// Set in the numbers of the tree of the lowers alone ([`super::view`]).
+const IN_VIEW: u64 = 1 << 61;
+
 impl Ino {
     /// The root's.
     pub const ROOT: Ino = Ino(1);
+
+    /// The number of the same lower object in the tree of the lowers alone.
+    pub(super) fn in_view(self) -> Self {
+        Self(self.0 | IN_VIEW)
+    }
+
+    pub(super) fn is_in_view(self) -> bool {
+        self.0 & IN_VIEW != 0
+    }
+
+    /// The number that an object of that tree has in the merged one.
+    pub(super) fn beside(self) -> Self {
+        Self(self.0 & !IN_VIEW)
+    }
 
     fn of_host(place: u64, real: u64) -> Self {
         let low = real & ((1 << REAL_BITS) - 1);
@@ -106,5 +123,11 @@ mod tests {
         assert_ne!(Ino::of_host(1, 5), Ino(5));
         assert_ne!(Ino::of_host(1, 5), Ino::of_host(1, 5 | 1 << 50));
         assert_eq!(Ino::of_host(1, 77).0 & 0xffff_ffff, 77);
+        let high = Ino::of_host(501, u64::MAX);
+        for ino in [Ino::ROOT, high] {
+            assert!(!ino.is_in_view() && ino.in_view().is_in_view());
+            assert_eq!(ino.in_view().beside(), ino);
+            assert!(ino.in_view().0 < super::super::table::FIRST_SPARE);
+        }
     }
 }

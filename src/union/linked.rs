@@ -42,15 +42,21 @@ fn index_name(origin: &[u8]) -> Result<NameBuf> {
 
 impl LinkIndex {
     pub fn new(dir: OwnedFd) -> Result<Self> {
-        let mut used = false;
-        crate::sys::dir::list(&dir, |_, _, _| {
-            used = true;
+        let index = Self {
+            dir: Arc::new(dir),
+            used: AtomicBool::new(false),
+        };
+        index.used.store(index.has_entries()?, Ordering::Relaxed);
+        Ok(index)
+    }
+
+    fn has_entries(&self) -> Result<bool> {
+        let mut any = false;
+        crate::sys::dir::list(&self.dir, |_, _, _| {
+            any = true;
             Ok(())
         })?;
-        Ok(Self {
-            dir: Arc::new(dir),
-            used: AtomicBool::new(used),
-        })
+        Ok(any)
     }
 
     pub fn place(&self, name: &Name) -> Place {
@@ -90,6 +96,17 @@ pub(super) struct Indexed {
 impl Union {
     fn link_index(&self) -> Option<&LinkIndex> {
         self.upper.as_ref().and_then(super::Upper::link_index)
+    }
+
+    /// Whether there are copies of files with several names.
+    ///
+    /// # Errors
+    /// What the upper's file system reports.
+    pub(super) fn has_linked_copies(&self) -> Result<bool> {
+        match self.link_index() {
+            Some(index) if index.used.load(Ordering::Relaxed) => index.has_entries(),
+            _ => Ok(false),
+        }
     }
 
     /// Whether a lower file's other names stay names of it when it is copied up.

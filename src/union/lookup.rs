@@ -159,6 +159,7 @@ impl Union {
         };
         if entry.stat.nlink > 1
             && !entry.stat.is_dir()
+            && !parent.is_in_view()
             && let Some(indexed) = self.indexed(first)?
         {
             return self.see_indexed(first, &entry.stat, indexed).map(Some);
@@ -168,6 +169,10 @@ impl Union {
         let ino = match lower.last() {
             Some((last, bottom)) if stat.is_dir() => self.lower_ino(last, &bottom.stat),
             _ => self.lower_ino(first, &stat),
+        };
+        let ino = match parent.is_in_view() {
+            true => ino.in_view(),
+            false => ino,
         };
         stat.ino = ino.0;
         if lower.len() > 1 && stat.is_dir() {
@@ -521,6 +526,7 @@ impl Union {
         let parent = match node.names().into_iter().next() {
             Some(link) => link.parent,
             None if node.is_root() => self.root(),
+            None if node.is_view_root() => Arc::clone(node),
             None => return Err(Errno::ESTALE.into()),
         };
         self.again(&parent)

@@ -40,6 +40,7 @@ mod rename;
 mod table;
 mod times;
 mod upper;
+mod view;
 mod xattr;
 
 #[cfg(test)]
@@ -59,6 +60,7 @@ pub use open::{OpenFlags, Opened};
 pub use read_dir::{DirEntry, DirList};
 pub use rename::RenameFlags;
 pub use upper::Upper;
+pub use view::Above;
 
 use crate::error::{Errno, Error, Result};
 use crate::layer::Layer;
@@ -253,6 +255,14 @@ impl Union {
         match &self.upper {
             Some(upper) if !upper.is_read_only() => Ok(upper),
             _ => Err(Error::new(Errno::EROFS)),
+        }
+    }
+
+    /// The same, for a change of this node: of the lowers alone nothing changes.
+    fn writable_for(&self, node: &Node) -> Result<&Upper> {
+        match node.is_in_view() {
+            true => Err(Error::new(Errno::EROFS)),
+            false => self.writable(),
         }
     }
 }

@@ -20,6 +20,7 @@ mod faults;
 mod fuse;
 mod given;
 mod injected;
+mod joint;
 mod kill;
 mod layers;
 mod limits;

@@ -99,6 +99,9 @@ pub struct MountOptions {
     pub noxattrs: bool,
     /// There are no ACLs.
     pub noacl: bool,
+    /// A read-only mount becomes a part of one above it ([`super::joint`]), and others of this one;
+    /// `None`: as the program was called.
+    pub joint: Option<bool>,
     /// Serve in this process and say much.
     pub debug: bool,
     /// Options that have no effect here, to be said once.
@@ -180,6 +183,7 @@ impl MountOptions {
         self.aufs = true;
         self.spare_xattrs = true;
         self.redirect_dir.get_or_insert(RedirectDir::Follow);
+        self.joint.get_or_insert(true);
     }
 
     fn ignore(&mut self, word: &str) {

@@ -304,6 +304,8 @@ const STRATA: &[(&str, Effect)] = &[
     ),
     ("pages", Text(|o, v| some(&mut o.pages, one_of(v, PAGES)))),
     ("nodes", Text(|o, v| some(&mut o.nodes, count(v)))),
+    ("joint", Set(|o| o.joint = Some(true))),
+    ("nojoint", Set(|o| o.joint = Some(false))),
 ];
 
 const PAGES: &[(&str, Pages)] = &[("own", Pages::Own), ("shared", Pages::Shared)];

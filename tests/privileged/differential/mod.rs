@@ -4,8 +4,8 @@
 //!
 //! `STRATA_SEQUENCES` and `STRATA_SEED` change how many sequences are run, and from which seed.
 
-mod sides;
-mod steps;
+pub mod sides;
+pub mod steps;
 
 use std::ffi::OsStr;
 use std::fmt;
