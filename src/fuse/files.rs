@@ -414,6 +414,7 @@ impl<I: Send + Sync + 'static> Server<I> {
         match self.pass() {
             Some(pass) => {
                 let written = self.write_now(&handle, offset, data, kill_priv);
+                self.drop_view_listings();
                 drop(pass);
                 Step::Done(written)
             }

@@ -157,15 +157,31 @@ impl DirLayer {
         if let Some(fd) = self.fds.get(dir) {
             return Ok(fd);
         }
+        self.open_dir(dir, OFlags::PATH)
+    }
+
+    fn open_dir(&self, dir: LayerNode, how: OFlags) -> Result<Arc<OwnedFd>> {
         let (parent, name) = self.link(dir)?;
         let parent = self.fd(parent)?;
-        let fd = Arc::new(open_beneath(
-            &parent,
-            &name,
-            OFlags::PATH | OFlags::DIRECTORY,
-        )?);
+        let fd = Arc::new(open_beneath(&parent, &name, how | OFlags::DIRECTORY)?);
         self.fds.put(dir, &fd);
         Ok(fd)
+    }
+
+    /// A directory's descriptor, and whether it was just opened, and can be read from its beginning.
+    /// Whoever finds it in the cache reads it through one of their own.
+    fn fd_to_list(&self, dir: LayerNode) -> Result<(Arc<OwnedFd>, bool)> {
+        if dir == ROOT {
+            return Ok((Arc::clone(&self.root), false));
+        }
+        if let Some(fd) = self.fds.get(dir) {
+            return Ok((fd, false));
+        }
+        match self.open_dir(dir, OFlags::RDONLY) {
+            Ok(fd) => Ok((fd, true)),
+            Err(e) if e.errno() == Errno::EACCES => Ok((self.fd(dir)?, false)),
+            Err(e) => Err(e),
+        }
     }
 
     /// The marks of an object, and how to read it if it is a directory.
@@ -288,10 +304,10 @@ impl Layer for DirLayer {
         dir: LayerNode,
         each: &mut dyn FnMut(DirItem<'_>) -> Result<()>,
     ) -> Result<()> {
-        let fd = self.fd(dir)?;
+        let (fd, fresh) = self.fd_to_list(dir)?;
         let how = self.slots.lock().listing(dir);
         let mut no_aufs = true;
-        crate::sys::dir::list(&fd, |bytes, raw, ino| {
+        let each = |bytes: &[u8], raw: rustix::fs::FileType, ino: u64| {
             if self.forms.aufs
                 && let Some(hidden) = bytes.strip_prefix(AUFS)
             {
@@ -309,7 +325,11 @@ impl Layer for DirLayer {
             let kind = FileType::from_mode(raw.as_raw_mode());
             let kind = self.item(&fd, how, RawItem { name, kind })?;
             each(DirItem { name, kind, ino })
-        })?;
+        };
+        match fresh {
+            true => crate::sys::dir::list_on(&fd, each)?,
+            false => crate::sys::dir::list(&fd, each)?,
+        }
         if self.forms.aufs && no_aufs {
             self.slots.lock().has_no_aufs(dir);
         }
@@ -437,6 +457,47 @@ mod tests {
         assert_eq!(layer.stat(f.node).unwrap().size, 1);
         layer.forget(f.node);
         assert_eq!(layer.slots.lock().len(), 0);
+    }
+
+    #[test]
+    fn a_directory_is_listed_whole_again_and_again() {
+        let tmp = tempfile::tempdir().unwrap();
+        let sub = tmp.path().join("sub");
+        std::fs::create_dir(&sub).unwrap();
+        for n in 0..3000 {
+            std::fs::write(sub.join(format!("a rather long name {n}")), b"").unwrap();
+        }
+        let layer = DirLayer::open(tmp.path(), DirForms::default()).unwrap();
+        let Some(Entry::Node(dir)) = entry(&layer, ROOT, "sub") else {
+            panic!()
+        };
+        let count = || {
+            let mut count = 0;
+            let mut each = |_: DirItem<'_>| {
+                count += 1;
+                Ok(())
+            };
+            layer.read_dir(dir.node, &mut each).map(|()| count).unwrap()
+        };
+        assert_eq!(
+            layer.fds.get(dir.node).map(|_| ()),
+            None,
+            "the first to open it"
+        );
+        // By whom it is opened, out of the cache, and after a listing that ended early.
+        assert_eq!([count(), count()], [3000, 3000]);
+        layer.fds.remove(&[dir.node]);
+        let stop = &mut |_: DirItem<'_>| Err(Errno::EINTR.into());
+        layer.read_dir(dir.node, stop).unwrap_err();
+        assert_eq!(count(), 3000);
+        assert!(entry(&layer, dir.node, "a rather long name 2999").is_some());
+        layer.fds.remove(&[dir.node]);
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(count)).collect();
+            for thread in threads {
+                assert_eq!(thread.join().unwrap(), 3000);
+            }
+        });
     }
 
     #[test]

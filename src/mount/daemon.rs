@@ -35,7 +35,7 @@ use crate::union::Union;
 /// `Denied` without the right to mount; `System`.
 pub fn run(stack: Stack, mountpoint: &Path, request: &MountRequest) -> Result<(), Failure> {
     let offer = match &request.source {
-        Source::Layers(layers) => joint::Offer::of(layers, &request.options)?,
+        Source::Layers(layers) => joint::Offer::of(layers, &request.options),
         _ => None,
     };
     let serving = Serving {

@@ -64,23 +64,22 @@ struct Answer {
 
 impl Offer {
     /// What of a mount of these layers others may join, if they may and there is something.
-    ///
-    /// # Errors
-    /// What stat(2) says of a layer; `System`.
-    pub fn of(layers: &Layers, options: &MountOptions) -> Result<Option<Self>, Failure> {
+    #[must_use]
+    pub fn of(layers: &Layers, options: &MountOptions) -> Option<Self> {
         let below = layers
             .lowers
             .get(usize::from(layers.upper.is_none())..)
             .unwrap_or_default();
         let simple = layers.data_lowers.is_empty() && layers.image.is_none();
         if options.joint != Some(true) || !simple || below.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let below = stack_name(below, options)?;
-        Ok(below.map(|below| Self {
-            below,
-            mounter: parent(),
-        }))
+        let below = stack_name(below, options).unwrap_or_else(|e| {
+            log::debug!("nobody can join this mount: {e}");
+            None
+        })?;
+        let mounter = parent();
+        Some(Self { below, mounter })
     }
 
     /// Answers those who may join, on a thread of its own, until the process ends.

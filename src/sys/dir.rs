@@ -11,18 +11,26 @@ use crate::error::Result;
 ///
 /// # Errors
 /// What open(2) and getdents64(2) report; an error of `each` ends the listing.
-pub fn list(
-    dir: impl AsFd,
-    mut each: impl FnMut(&[u8], FileType, u64) -> Result<()>,
-) -> Result<()> {
+pub fn list(dir: impl AsFd, each: impl FnMut(&[u8], FileType, u64) -> Result<()>) -> Result<()> {
     let fd = rustix::fs::openat(
         dir,
         c".",
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )?;
+    list_on(fd, each)
+}
+
+/// The same, on from where a readable descriptor stands.
+///
+/// # Errors
+/// As [`list`], without those of open(2).
+pub fn list_on(
+    dir: impl AsFd,
+    mut each: impl FnMut(&[u8], FileType, u64) -> Result<()>,
+) -> Result<()> {
     let mut buf = Vec::with_capacity(32 * 1024);
-    let mut entries = RawDir::new(fd, buf.spare_capacity_mut());
+    let mut entries = RawDir::new(dir, buf.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();

@@ -16,8 +16,9 @@ use crate::sync::Mutex;
 /// From so many parts on it is worth it to list them for that alone.
 const MANY: usize = 4;
 
-/// So many lookups in a directory are done without.
-const FIRST_ONES: u32 = 2;
+/// So many times parts of a directory are asked without. Listing one takes about three times as long as
+/// asking it, and who looks one name up in a directory comes back for more.
+const ASKED_FIRST: usize = 16;
 
 /// How many entries are kept in all, as far as they are of several directories: 16 bytes each.
 const KEPT: usize = 1 << 19;
@@ -67,7 +68,8 @@ struct Table {
 }
 
 enum Dir {
-    Asked(u32),
+    /// How many times parts were asked.
+    Asked(usize),
     Indexed(Arc<NameIndex>),
 }
 
@@ -98,8 +100,8 @@ impl Names {
             match table.dirs.entry(dir).or_insert(Dir::Asked(0)) {
                 Dir::Indexed(index) => Some(Arc::clone(index)),
                 Dir::Asked(_) if parts.len() < MANY => return Ok(None),
-                Dir::Asked(times) if *times < FIRST_ONES => {
-                    *times += 1;
+                Dir::Asked(times) if *times + parts.len() <= ASKED_FIRST => {
+                    *times += parts.len();
                     return Ok(None);
                 }
                 Dir::Asked(_) => None,
