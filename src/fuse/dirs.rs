@@ -71,15 +71,18 @@ impl<I: Send + Sync + 'static> Server<I> {
                     ino: stat.ino,
                 }),
                 At::Entry(entry) => {
-                    let ino = match entry.ino {
-                        Some(ino) => Some(ino),
-                        None => self.union.entry_ino(&dir, entry.name)?,
-                    };
-                    // Gone since the listing was taken.
-                    let Some(ino) = ino else { continue };
-                    let Ino(ino) = match &above {
-                        Some(above) => above.listed(entry.name, ino),
-                        None => ino,
+                    let Ino(ino) = match (entry.ino, &above) {
+                        (Some(ino), None) => ino,
+                        (_, above) => {
+                            // Or gone since the listing was taken.
+                            let Some(stat) = self.union.entry_stat(&dir, entry.name)? else {
+                                continue;
+                            };
+                            match above {
+                                Some(above) => above.listed(entry.name, &stat),
+                                None => Ino(stat.ino),
+                            }
+                        }
                     };
                     each(DirEntryReply {
                         next: entry.cursor,
@@ -148,10 +151,9 @@ impl<I: Send + Sync + 'static> Server<I> {
                         continue;
                     };
                     let entry = self.named(found);
-                    let ino = Ino(entry.stat.ino);
                     let Ino(ino) = match &above {
-                        Some(above) if apart => above.listed(item.name, ino),
-                        _ => ino,
+                        Some(above) if apart => above.listed(item.name, &entry.stat),
+                        _ => Ino(entry.stat.ino),
                     };
                     let reply = DirEntryPlusReply {
                         next: item.cursor,

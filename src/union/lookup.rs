@@ -509,13 +509,13 @@ impl Union {
         Ok(!self.parts_below(parent, name)?.is_empty())
     }
 
-    /// The number of a directory entry whose listing doesn't tell it.
+    /// The attributes of a directory entry, and so its number where the listing doesn't tell it.
     ///
     /// # Errors
     /// As [`Union::lookup`].
-    pub fn entry_ino(&self, parent: &Arc<Node>, name: &Name) -> Result<Option<Ino>> {
+    pub fn entry_stat(&self, parent: &Arc<Node>, name: &Name) -> Result<Option<Stat>> {
         let _tree = self.tree.read();
-        Ok(self.see(parent, name)?.map(|s| s.identity.ino))
+        Ok(self.see(parent, name)?.map(|seen| seen.stat))
     }
 
     /// The parent of a directory, with a reference of the kernel (LOOKUP of `..`).

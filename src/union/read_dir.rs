@@ -60,7 +60,7 @@ pub struct DirEntry<'a> {
     pub name: &'a Name,
     /// The type.
     pub kind: FileType,
-    /// The number; `None` where it takes a look at the object ([`Union::entry_ino`]).
+    /// The number; `None` where it takes a look at the object ([`Union::entry_stat`]).
     pub ino: Option<Ino>,
     /// What a listing goes on after ([`DirList::after`]).
     pub cursor: u64,

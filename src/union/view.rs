@@ -22,29 +22,25 @@ use crate::error::{Errno, Error, Result};
 use crate::layer::Entry;
 use crate::layer::place::open_beneath;
 use crate::name::{Name, NameBuf};
-use crate::stat::FileType;
+use crate::stat::{FileType, Stat};
 
 /// What is above the lowers in one of their directories.
 #[derive(Debug, Default)]
 pub struct Above {
-    /// Nothing can be said of a name alone: a file of several names was copied up, and its other
-    /// names mean the copy wherever they are.
-    all: bool,
+    /// It could not be looked at.
+    unknown: bool,
+    /// A file of several names was copied up: its other names mean the copy, wherever they are.
+    linked: bool,
     names: HashSet<NameBuf>,
 }
 
 impl Above {
-    fn all() -> Self {
-        Self {
-            all: true,
-            names: HashSet::new(),
-        }
-    }
-
-    /// `d_ino` of an entry that has the number `ino` here.
+    /// `d_ino` of an entry with these attributes.
     #[must_use]
-    pub fn listed(&self, name: &Name, ino: Ino) -> Ino {
-        match self.all || self.names.contains(name) {
+    pub fn listed(&self, name: &Name, stat: &Stat) -> Ino {
+        let may_mean_a_copy = self.linked && (stat.is_dir() || stat.nlink > 1);
+        let ino = Ino(stat.ino);
+        match self.unknown || may_mean_a_copy || self.names.contains(name) {
             true => ino,
             false => ino.beside(),
         }
@@ -103,14 +99,19 @@ impl Union {
     #[must_use]
     pub fn above(&self, dir: &Node) -> Above {
         let seen = path_in_view(dir).and_then(|path| match &self.upper {
-            Some(_) if self.has_linked_copies()? => Ok(Above::all()),
-            Some(upper) => names_in(upper.root(), &path),
+            Some(upper) => Ok(Above {
+                linked: self.has_linked_copies()?,
+                ..names_in(upper.root(), &path)?
+            }),
             None => self.names_in_first(&path),
         });
         // What can't be looked at may be anything.
         seen.unwrap_or_else(|e| {
             log::debug!("look above {dir:?}: {e}");
-            Above::all()
+            Above {
+                unknown: true,
+                ..Above::default()
+            }
         })
     }
 
@@ -239,8 +240,10 @@ mod tests {
             let (mine, theirs) = (at(&root), at(&view));
             let (mine, node) = (find(&union, &mine, name), find(&union, &theirs, name));
             assert_ne!(mine.ino(), node.ino());
+            let stat = union.getattr(&node).unwrap();
+            assert_eq!(stat.ino, node.ino().0);
             let name = Name::new(name).unwrap();
-            let listed = union.above(&theirs).listed(name, node.ino());
+            let listed = union.above(&theirs).listed(name, &stat);
             assert_eq!(listed == mine.ino(), same, "{dir}/{name}");
             assert_ne!(listed == node.ino(), same, "{dir}/{name}");
         }

@@ -227,6 +227,29 @@ fn what_is_below_is_another_tree_that_nobody_changes() {
 }
 
 #[test]
+fn of_a_file_with_several_names_all_are_come_to_and_no_other_file() {
+    if !cli::can_mount("joint::of_a_file_with_several_names_all_are_come_to_and_no_other_file") {
+        return;
+    }
+    let lowers = Lowers::new(true);
+    let container = lowers.container("joint");
+    let below = lowers.below("joint");
+    fs::write(container.path("h"), "changed").unwrap();
+    let came = come_to(&container.point, &below.point);
+    for name in ["h", "a", "a/f", "b", "b/h"] {
+        assert!(came.contains(Path::new(name)), "{name}: {came:?}");
+    }
+    for name in ["f", "a/b/c/f", "d", "a/h"] {
+        let links = fs::symlink_metadata(container.path(name)).unwrap().nlink();
+        assert_eq!(
+            came.contains(Path::new(name)),
+            links > 1,
+            "{name}: {came:?}"
+        );
+    }
+}
+
+#[test]
 fn of_a_mount_without_an_upper_all_but_the_first_is_below() {
     if !cli::can_mount("joint::of_a_mount_without_an_upper_all_but_the_first_is_below") {
         return;
