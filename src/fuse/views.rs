@@ -143,17 +143,26 @@ impl<I: Send + Sync + 'static> Server<I> {
         }))
     }
 
-    /// Something in the whole tree was changed: listings of the other were made before.
+    /// Something in the whole tree was changed: the kernel's listings of the other are from before.
     pub(super) fn drop_view_listings(&self) {
         if !self.views.has_fresh.load(Ordering::SeqCst) {
             return;
         }
+        let mut dropped = Vec::new();
         let mut listed = self.views.listed.lock();
         self.views.has_fresh.store(false, Ordering::SeqCst);
         // They stay known: an answer that is still on its way comes after this.
         for (dir, fresh) in listed.iter_mut() {
             if std::mem::take(fresh) {
-                self.notices.send(Notice::Listing(*dir));
+                dropped.push(*dir);
+            }
+        }
+        drop(listed);
+        // Before the change is answered. The kernel locks a page of that directory only, and nobody waits
+        // for us with one.
+        for dir in dropped {
+            if let Err(e) = self.notices.send_now(&Notice::Listing(dir)) {
+                log::debug!("a listing: {e}");
             }
         }
     }

@@ -116,12 +116,14 @@ impl Offer {
         };
         let serve = move || {
             for stream in listener.incoming() {
-                let served = stream.map_err(Failure::from).and_then(|stream| {
-                    let question = hear(&stream)?;
-                    match answer(&question) {
-                        Some(answer) => say(&stream, &answer),
-                        None => Ok(()),
-                    }
+                let Ok(stream) = stream else {
+                    // Out of descriptors, for a while.
+                    std::thread::sleep(PATIENCE);
+                    continue;
+                };
+                let served = hear(&stream).and_then(|question| match answer(&question) {
+                    Some(answer) => say(&stream, &answer),
+                    None => Ok(()),
                 });
                 if let Err(e) = served {
                     log::debug!("the socket for joint mounts: {e}");
