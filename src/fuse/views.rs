@@ -114,8 +114,10 @@ impl<I: Send + Sync + 'static> Server<I> {
     pub fn offer_view(&self) -> Result<NameBuf> {
         let root = self.union.lower_view()?;
         self.forget(root.node.id(), 1);
-        let listed = std::mem::take(&mut *self.views.listed.lock());
-        for dir in listed.into_keys() {
+        // They stay known until the kernel has forgotten them: if one can't be dropped, the next time all are
+        // tried again.
+        let listed: Vec<_> = self.views.listed.lock().keys().copied().collect();
+        for dir in listed {
             match self.notices.send_now(&Notice::Listing(dir)) {
                 // The kernel had dropped it by itself.
                 Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
