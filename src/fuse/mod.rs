@@ -17,7 +17,6 @@ mod dispatch;
 mod encode;
 mod files;
 mod fuser;
-mod fuser_session;
 pub mod gate;
 mod greeting;
 mod handles;

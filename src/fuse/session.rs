@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fuser_session::DevSession;
+use super::fuser::DevSession;
 use super::server::{ServeOptions, Server, ServerStatus};
 use super::transport::Transport;
 use super::uring::UringSession;

@@ -7,6 +7,7 @@
 pub mod build;
 pub mod flatten;
 pub mod format;
+mod pages;
 pub mod reader;
 mod tree;
 mod writer;

@@ -5,17 +5,16 @@ use std::cmp::Ordering as Order;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Errno, Error, Result};
 use crate::image::{DiffId, Digest};
 use crate::index::format::{
-    DIRENT_LEN, DirentKind, DirentRow, Extent, Fields, HEADER_LEN, Header, INODE_LEN, Inode,
-    LAYER_LEN, LayerRow, NONE, Names, PAGE_LEN, Payload, Scope,
+    DIRENT_LEN, DirentKind, DirentRow, Extent, INODE_LEN, Inode, LAYER_LEN, LayerRow, NONE, Names,
+    Payload, Scope,
 };
+use crate::index::pages::Pages;
 use crate::name::{Name, NameBuf};
 use crate::stat::{FileType, Stat};
-use crate::sys::map::Map;
 use crate::tar::Segment;
 
 /// Number of an inode record.
@@ -60,23 +59,18 @@ struct Sections {
     targets: Extent,
     sparse: Extent,
     aliases: Extent,
-    checksums: Extent,
 }
 
 /// An open index.
 pub struct Index {
-    map: Map,
-    name: Box<str>,
+    pages: Pages,
     scope: Scope,
     sections: Sections,
-    /// One bit a page: its checksum has been found right.
-    checked: Box<[AtomicU64]>,
-    reported: AtomicBool,
 }
 
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Index({})", self.name)
+        write!(f, "Index({})", self.name())
     }
 }
 
@@ -97,17 +91,7 @@ impl Index {
     /// # Errors
     /// As [`Index::open`].
     pub fn from_file(file: &File, name: &str) -> Result<Self> {
-        let damaged = |what: &str| Error::with(Errno::EIO, format!("index {name}: {what}"));
-        let file_len = file.metadata()?.len();
-        if file_len < HEADER_LEN {
-            return Err(damaged("truncated header"));
-        }
-        let map = Map::open(file)?;
-        let bytes = map.bytes().get(..HEADER_LEN as usize).unwrap_or_default();
-        let header = Header::decode(bytes).map_err(damaged)?;
-        if header.file_len != file_len || map.bytes().len() as u64 != file_len || map.failed() {
-            return Err(damaged("its length is not what its header says"));
-        }
+        let (pages, header) = Pages::open(file, name)?;
         let [
             layers,
             inodes,
@@ -128,16 +112,13 @@ impl Index {
             targets,
             sparse,
             aliases,
-            checksums,
         };
-        let pages = (checksums.offset - HEADER_LEN).div_ceil(PAGE_LEN);
         let fits = |section: Extent, width: u64| {
             section.end().is_some_and(|end| end <= checksums.offset)
                 && section.len.is_multiple_of(width)
                 && section.len / width < u64::from(NONE)
         };
-        if !(checksums.len == pages.saturating_mul(4)
-            && fits(layers, LAYER_LEN)
+        if !(fits(layers, LAYER_LEN)
             && fits(inodes, INODE_LEN)
             && inodes.len > 0
             && fits(dirents, DIRENT_LEN)
@@ -149,22 +130,19 @@ impl Index {
             })
             && fits(aliases, 4))
         {
-            return Err(damaged("malformed section table"));
+            return Err(pages.damaged("malformed section table"));
         }
         Ok(Self {
-            map,
-            name: name.into(),
+            pages,
             scope: header.scope,
             sections,
-            checked: (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
-            reported: AtomicBool::new(false),
         })
     }
 
     /// The name that messages give it.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        self.pages.name()
     }
 
     /// Whether it describes one layer or a flattened stack.
@@ -196,10 +174,12 @@ impl Index {
     /// # Errors
     /// `EIO` when the index is damaged.
     pub fn layer(&self, row: u32) -> Result<LayerRow> {
-        let bytes = self.row(self.sections.layers, u64::from(row), LAYER_LEN)?;
+        let bytes = self
+            .pages
+            .row(self.sections.layers, u64::from(row), LAYER_LEN)?;
         let row = LayerRow::decode(bytes);
-        self.sound()?;
-        row.ok_or_else(|| self.damaged("malformed layers table"))
+        self.pages.sound()?;
+        row.ok_or_else(|| self.pages.damaged("malformed layers table"))
     }
 
     /// The layers, bottom first.
@@ -215,10 +195,12 @@ impl Index {
     /// # Errors
     /// `EIO` when there is no such record or the index is damaged.
     pub fn inode(&self, inode: InodeNo) -> Result<Inode> {
-        let bytes = self.row(self.sections.inodes, u64::from(inode.0), INODE_LEN)?;
+        let bytes = self
+            .pages
+            .row(self.sections.inodes, u64::from(inode.0), INODE_LEN)?;
         let record = Inode::decode(bytes);
-        self.sound()?;
-        record.ok_or_else(|| self.damaged("malformed inode record"))
+        self.pages.sound()?;
+        record.ok_or_else(|| self.pages.damaged("malformed inode record"))
     }
 
     /// `st_ino` of an object.
@@ -232,7 +214,7 @@ impl Index {
         self.layer(inode.layer)?
             .first_ino
             .checked_add(u64::from(inode.ordinal))
-            .ok_or_else(|| self.damaged("an inode number is too large"))
+            .ok_or_else(|| self.pages.damaged("an inode number is too large"))
     }
 
     /// The object of an inode number: the inverse of [`Index::ino`].
@@ -305,7 +287,7 @@ impl Index {
                 Order::Equal => return self.checked_dirent(dir, middle, &row).map(Some),
             }
         }
-        self.sound()?;
+        self.pages.sound()?;
         Ok(None)
     }
 
@@ -343,7 +325,7 @@ impl Index {
             if dirent.inode == Some(number) {
                 Ok(dirent)
             } else {
-                Err(self.damaged("a name belongs to another object"))
+                Err(self.pages.damaged("a name belongs to another object"))
             }
         };
         match inode.names {
@@ -351,15 +333,16 @@ impl Index {
             Names::One(dirent) => Ok(vec![own(dirent)?]),
             Names::Several(list) => {
                 let offset = u64::from(list) * 4;
-                let count = self.fields(self.sections.aliases, offset, 4)?.u32();
-                let count = count.ok_or_else(|| self.damaged("malformed alias list"))?;
+                let count = self.pages.fields(self.sections.aliases, offset, 4)?.u32();
+                let count = count.ok_or_else(|| self.pages.damaged("malformed alias list"))?;
                 let mut list =
-                    self.fields(self.sections.aliases, offset + 4, u64::from(count) * 4)?;
+                    self.pages
+                        .fields(self.sections.aliases, offset + 4, u64::from(count) * 4)?;
                 let mut names = Vec::new();
                 while let Some(dirent) = list.u32() {
                     names.push(own(dirent)?);
                 }
-                self.sound()?;
+                self.pages.sound()?;
                 Ok(names)
             }
         }
@@ -374,7 +357,7 @@ impl Index {
         while number != ROOT {
             // A tree has fewer levels than directories; only a damaged one can have more.
             if path.len() > self.inode_count() as usize {
-                return Err(self.damaged("directories form a loop"));
+                return Err(self.pages.damaged("directories form a loop"));
             }
             let inode = self.inode(number)?;
             let dirent = match inode.names {
@@ -382,16 +365,16 @@ impl Index {
                 _ => *self
                     .names_of(number, &inode)?
                     .first()
-                    .ok_or_else(|| self.damaged("an object without a name"))?,
+                    .ok_or_else(|| self.pages.damaged("an object without a name"))?,
             };
             if dirent.inode != Some(number) {
-                return Err(self.damaged("a name belongs to another object"));
+                return Err(self.pages.damaged("a name belongs to another object"));
             }
             path.push(NameBuf::from(dirent.name));
             number = dirent.parent;
         }
         path.reverse();
-        self.sound()?;
+        self.pages.sound()?;
         Ok(path)
     }
 
@@ -402,7 +385,9 @@ impl Index {
     /// `EINVAL` when it is no link; `EIO` when the index is damaged.
     pub fn target(&self, inode: &Inode) -> Result<&[u8]> {
         match inode.payload {
-            Payload::Target { offset } => self.bytes(self.sections.targets, offset, inode.size),
+            Payload::Target { offset } => {
+                self.pages.bytes(self.sections.targets, offset, inode.size)
+            }
             _ => Err(Error::new(Errno::EINVAL)),
         }
     }
@@ -418,8 +403,10 @@ impl Index {
         let (count, stored) = self.sparse_header(map)?;
         let len = count
             .checked_mul(24)
-            .ok_or_else(|| self.damaged("malformed sparse map"))?;
-        let mut fields = self.fields(self.sections.sparse, map.saturating_add(16), len)?;
+            .ok_or_else(|| self.pages.damaged("malformed sparse map"))?;
+        let mut fields = self
+            .pages
+            .fields(self.sections.sparse, map.saturating_add(16), len)?;
         let mut segments: Vec<Segment> = Vec::new();
         let mut end = 0;
         while let (Some(offset), Some(len), Some(at)) = (fields.u64(), fields.u64(), fields.u64()) {
@@ -427,7 +414,7 @@ impl Index {
             let inside = at.checked_add(len).is_some_and(|last| last <= stored);
             end = match next {
                 Some(next) if offset >= end && inside => next,
-                _ => return Err(self.damaged("malformed sparse map")),
+                _ => return Err(self.pages.damaged("malformed sparse map")),
             };
             segments.push(Segment {
                 offset,
@@ -435,15 +422,15 @@ impl Index {
                 stored: at,
             });
         }
-        self.sound()?;
+        self.pages.sound()?;
         Ok(Some(SparseMap { segments, stored }))
     }
 
     fn sparse_header(&self, map: u64) -> Result<(u64, u64)> {
-        let mut fields = self.fields(self.sections.sparse, map, 16)?;
+        let mut fields = self.pages.fields(self.sections.sparse, map, 16)?;
         let header = fields.u64().zip(fields.u64());
-        self.sound()?;
-        header.ok_or_else(|| self.damaged("malformed sparse map"))
+        self.pages.sound()?;
+        header.ok_or_else(|| self.pages.damaged("malformed sparse map"))
     }
 
     /// Calls `each` for every extended attribute, as name and value.
@@ -459,21 +446,23 @@ impl Index {
             return Ok(());
         };
         let mut at = u64::from(reference) * 8;
-        let count = self.fields(self.sections.xattrs, at, 4)?.u32();
+        let count = self.pages.fields(self.sections.xattrs, at, 4)?.u32();
         at += 4;
         for _ in 0..count.unwrap_or(0) {
-            let mut fields = self.fields(self.sections.xattrs, at, 8)?;
+            let mut fields = self.pages.fields(self.sections.xattrs, at, 8)?;
             let (Some([name_len, ..]), Some(value_len)) = (fields.array::<4>(), fields.u32())
             else {
-                return Err(self.damaged("malformed attribute set"));
+                return Err(self.pages.damaged("malformed attribute set"));
             };
             let (name_len, value_len) = (u64::from(name_len), u64::from(value_len));
-            let name = self.bytes(self.sections.xattrs, at + 8, name_len)?;
-            let value = self.bytes(self.sections.xattrs, at + 8 + name_len, value_len)?;
+            let name = self.pages.bytes(self.sections.xattrs, at + 8, name_len)?;
+            let value = self
+                .pages
+                .bytes(self.sections.xattrs, at + 8 + name_len, value_len)?;
             each(name, value);
             at += 8 + name_len + value_len;
         }
-        self.sound()
+        self.pages.sound()
     }
 
     /// A set of attributes in the file's form, to be stored in another index.
@@ -485,7 +474,8 @@ impl Index {
         self.xattrs(inode, |name, value| {
             len += 8 + (name.len() + value.len()) as u64
         })?;
-        self.bytes(self.sections.xattrs, u64::from(reference) * 8, len)
+        self.pages
+            .bytes(self.sections.xattrs, u64::from(reference) * 8, len)
     }
 
     /// The object with this place in a layer (a row of the layers table).
@@ -512,19 +502,7 @@ impl Index {
     /// # Errors
     /// `EIO` when one does not match.
     pub fn verify(&self) -> Result<()> {
-        (0..self.sections.checksums.len / 4).try_for_each(|page| self.check_page(page))?;
-        self.sound()
-    }
-
-    /// `EIO` when a page of the mapping could not be read since the index was opened.
-    ///
-    /// # Errors
-    /// That.
-    pub fn sound(&self) -> Result<()> {
-        if self.map.failed() {
-            return Err(self.damaged("a page could not be read"));
-        }
-        Ok(())
+        self.pages.verify()
     }
 
     fn entry_range(&self, dir: InodeNo) -> Result<(u32, u32)> {
@@ -533,25 +511,28 @@ impl Index {
         };
         match first.checked_add(count) {
             Some(end) if end <= self.dirent_count() => Ok((first, end)),
-            _ => Err(self.damaged("a directory's entries lie outside")),
+            _ => Err(self.pages.damaged("a directory's entries lie outside")),
         }
     }
 
     fn dirent_row(&self, number: u32) -> Result<DirentRow> {
-        let bytes = self.row(self.sections.dirents, u64::from(number), DIRENT_LEN)?;
-        DirentRow::decode(bytes).ok_or_else(|| self.damaged("malformed directory entry"))
+        let bytes = self
+            .pages
+            .row(self.sections.dirents, u64::from(number), DIRENT_LEN)?;
+        DirentRow::decode(bytes).ok_or_else(|| self.pages.damaged("malformed directory entry"))
     }
 
     fn name_bytes(&self, row: &DirentRow) -> Result<&[u8]> {
         let len = u64::from(row.name_len);
-        self.bytes(self.sections.names, u64::from(row.name), len)
+        self.pages
+            .bytes(self.sections.names, u64::from(row.name), len)
     }
 
     /// Checks that an entry is `dir`'s and, if it is a directory, that this is its only name: so
     /// nothing that is reached from the root can form a loop.
     fn checked_dirent(&self, dir: InodeNo, number: u32, row: &DirentRow) -> Result<Dirent<'_>> {
         let name = Name::from_bytes(self.name_bytes(row)?)
-            .map_err(|_| self.damaged("a name that no file can have"))?;
+            .map_err(|_| self.pages.damaged("a name that no file can have"))?;
         let inode = (row.inode != NONE).then_some(InodeNo(row.inode));
         let right = match (row.kind, inode) {
             (DirentKind::Whiteout, inode) => inode.is_none(),
@@ -562,9 +543,11 @@ impl Index {
             (_, Some(inode)) => inode != ROOT && inode.0 < self.inode_count(),
             (_, None) => false,
         };
-        self.sound()?;
+        self.pages.sound()?;
         if !right || row.parent != dir.0 {
-            return Err(self.damaged("a directory entry is not its directory's"));
+            return Err(self
+                .pages
+                .damaged("a directory entry is not its directory's"));
         }
         Ok(Dirent {
             number,
@@ -573,68 +556,6 @@ impl Index {
             parent: dir,
             kind: row.kind,
         })
-    }
-
-    fn row(&self, section: Extent, row: u64, width: u64) -> Result<&[u8]> {
-        // Rows are numbered in 32 bits and short: no overflow.
-        self.bytes(section, row * width, width)
-    }
-
-    fn fields(&self, section: Extent, offset: u64, len: u64) -> Result<Fields<'_>> {
-        self.bytes(section, offset, len).map(Fields)
-    }
-
-    /// Bytes of a section, their pages' checksums checked.
-    fn bytes(&self, section: Extent, offset: u64, len: u64) -> Result<&[u8]> {
-        let end = offset.checked_add(len).filter(|end| *end <= section.len);
-        let Some(end) = end else {
-            return Err(self.damaged("a reference leads outside its section"));
-        };
-        let (start, end) = (section.offset + offset, section.offset + end);
-        if start == end {
-            return Ok(&[]);
-        }
-        for page in (start - HEADER_LEN) / PAGE_LEN..=(end - 1 - HEADER_LEN) / PAGE_LEN {
-            self.check_page(page)?;
-        }
-        self.slice(start, end)
-    }
-
-    fn slice(&self, start: u64, end: u64) -> Result<&[u8]> {
-        let range = usize::try_from(start).ok().zip(usize::try_from(end).ok());
-        range
-            .and_then(|(start, end)| self.map.bytes().get(start..end))
-            .ok_or_else(|| self.damaged("a reference leads outside the file"))
-    }
-
-    fn check_page(&self, page: u64) -> Result<()> {
-        let word = usize::try_from(page / 64)
-            .ok()
-            .and_then(|word| self.checked.get(word));
-        let word = word.ok_or_else(|| self.damaged("a page without a checksum"))?;
-        let bit = 1 << (page % 64);
-        if word.load(Ordering::Relaxed) & bit != 0 {
-            return Ok(());
-        }
-        let start = HEADER_LEN + page * PAGE_LEN;
-        let end = (start + PAGE_LEN).min(self.sections.checksums.offset);
-        let at = self.sections.checksums.offset + page * 4;
-        let expected = Fields(self.slice(at, at + 4)?).u32();
-        if expected != Some(crc32fast::hash(self.slice(start, end)?)) {
-            return Err(self.damaged("checksum does not match"));
-        }
-        self.sound()?;
-        word.fetch_or(bit, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// `EIO`, and once a line in the log.
-    #[cold]
-    pub(crate) fn damaged(&self, what: &str) -> Error {
-        if !self.reported.swap(true, Ordering::Relaxed) {
-            log::error!("index {} is damaged: {what}", self.name);
-        }
-        Error::with(Errno::EIO, format!("index {}: {what}", self.name))
     }
 }
 
@@ -673,7 +594,7 @@ impl<'a> Iterator for Children<'a> {
                     .before
                     .is_some_and(|before| before.as_bytes() >= dirent.name.as_bytes())
                 {
-                    return Err(self.index.damaged("names are not in order"));
+                    return Err(self.index.pages.damaged("names are not in order"));
                 }
                 self.before = Some(dirent.name);
                 Ok(dirent)

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::cli::{self, Strata, can_mount, is_mounted, run};
+use crate::common::live::wait_until;
 
 /// A store with an image `tiny` of one layer.
 fn store(test: &str) -> Option<Strata> {
@@ -56,14 +57,6 @@ fn daemon_of(strata: &Strata) -> String {
         }
     }
     panic!("no daemon");
-}
-
-fn wait_until(done: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !done() {
-        assert!(Instant::now() < until, "waited in vain");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, XattrFlags};
 use tempfile::TempDir;
 
 use crate::common::cli::{self, can_mount, have};
 use crate::common::daemon::Daemon;
+use crate::common::live::wait_until;
 use crate::common::tree;
 
 /// The calls that change something below, by the name that strace has for them, and the errors that
@@ -72,14 +72,6 @@ fn traced(pid: u32) -> Vec<String> {
         Some(line.split_whitespace().nth(1)?.to_owned())
     };
     status.filter_map(tracer).collect()
-}
-
-fn wait_until(done: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < until, "waited in vain");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 type Ask = fn(&Path) -> io::Result<()>;

@@ -9,16 +9,6 @@ use std::path::Path;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, RenameFlags, SeekFrom};
 
 use crate::common::cli::{self, Strata};
-use crate::common::live::Live;
-
-macro_rules! live {
-    ($test:literal, $script:expr) => {{
-        if !cli::can_mount($test) {
-            return;
-        }
-        Live::new($script)
-    }};
-}
 
 fn sh(dir: &Path, script: &str) {
     let mut command = std::process::Command::new("sh");

@@ -9,8 +9,30 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+/// A mount of directories, the lower made by a script; where none can be made the test is skipped by
+/// its name.
+macro_rules! live {
+    ($test:literal, $script:expr) => {{
+        if !$crate::common::cli::can_mount($test) {
+            return;
+        }
+        $crate::common::live::Live::new($script)
+    }};
+}
+
+/// The same with a lower whose files are read by requests.
+macro_rules! cached {
+    ($test:literal, $script:expr) => {{
+        if !$crate::common::cli::can_mount($test) {
+            return;
+        }
+        $crate::common::live::Live::cached($script)
+    }};
+}
+
 mod ahead;
 mod containers;
+mod contents;
 mod copies;
 mod costs;
 mod daemon;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stratafs::union::{Union, UnionOptions};
 
 use crate::common::cli::{can_mount, run};
-use crate::common::live::{Live, dirs, image_layer, stored_layer, transport};
+use crate::common::live::{Live, dirs, image_layer, stored_layer, transport, wait_until};
 
 const LARGE: &str = "head -c 5000000 /dev/urandom >f; cp f g; cp f h";
 
@@ -300,16 +300,6 @@ fn readers_and_writers_together_fail_at_nothing() {
         let lower = fs::read(live.dir.path().join(format!("lower/{i}"))).unwrap();
         assert!(lower == [0; 20_000]);
     }
-}
-
-fn wait_until(done: impl Fn() -> bool) {
-    for _ in 0..500 {
-        if done() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    panic!("waited in vain");
 }
 
 #[test]

@@ -193,7 +193,7 @@ sys.stdout.write(m[:].decode())";
         .arg(live.path("made"))
         .spawn()
         .unwrap();
-    wait_until("the request", || waits(&mkdir));
+    wait_until(|| waits(&mkdir));
     // The kernel says nothing of a signal that comes before the request is in its entry.
     std::thread::sleep(Duration::from_millis(300));
     run("kill", &["-KILL", &mkdir.id().to_string()]).success();
@@ -253,7 +253,7 @@ fn more_clients_than_entries_all_get_their_answers() {
                 fs::write(elsewhere.join("new"), b"new")?;
                 fs::read_dir(elsewhere).map(Iterator::count)
             });
-            wait_until("another processor's client", || looked.is_finished());
+            wait_until(|| looked.is_finished());
             assert_eq!(looked.join().unwrap().unwrap(), 1);
         }
         door.open();
@@ -418,7 +418,7 @@ fn fifty_mounts_take_little_memory() {
     for n in 0..50 {
         run("umount", &[at(format!("m{n}"))]).success();
     }
-    wait_until("the daemons' ends", || daemons_of(dir.path()).is_empty());
+    wait_until(|| daemons_of(dir.path()).is_empty());
 }
 
 /// The processes whose command line names a directory.

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, sy
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, StatxFlags, Timespec, Timestamps};
 use stratafs::fuse::Transport;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::common::cli::{self, Strata, can_mount, can_uring, have, run};
 use crate::common::daemon::Daemon;
-use crate::common::live::{Live, chmod, dirs};
+use crate::common::live::{Live, chmod, dirs, wait_until};
 use crate::common::slow::{Door, Slow};
 use crate::common::tree;
 
@@ -35,14 +35,6 @@ mod faults;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < until, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Directory layers `lN`, `uN`, `wN` and mount points `mN`, and one file in each lower.
@@ -269,7 +261,7 @@ fn files_without_a_name_are_made_and_named() {
     }
     let meta = fs::metadata(live.path("d")).unwrap();
     assert_eq!(meta.gid(), 77);
-    wait_until("the handles", || live.server.status().handles == 0);
+    wait_until(|| live.server.status().handles == 0);
 }
 
 #[test]

@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use ::fuser::{BackingId, Config, INodeNo, InitFlags, KernelConfig, SessionACL};
 
-use super::fuser::Adapter;
-use super::greeting::{MAX_BACKGROUND, MAX_WRITE};
-use super::notices::Notifier;
-use super::server::{ServeOptions, Server};
-use super::session::Access;
+use super::Adapter;
 use crate::error::{Context, Failure};
+use crate::fuse::greeting::{MAX_BACKGROUND, MAX_WRITE};
+use crate::fuse::notices::Notifier;
+use crate::fuse::server::{ServeOptions, Server};
+use crate::fuse::session::Access;
 use crate::name::NameBuf;
 use crate::union::{NodeId, Union};
 
 /// A server whose transport is `/dev/fuse`.
-pub(super) type DevFuseServer = Server<BackingId>;
+pub(in crate::fuse) type DevFuseServer = Server<BackingId>;
 
 /// A mount that the kernel has greeted, ready to be served.
-pub(super) struct DevSession {
+pub(in crate::fuse) struct DevSession {
     server: Arc<DevFuseServer>,
     inner: ::fuser::Session<Adapter>,
 }
