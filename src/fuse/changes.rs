@@ -230,11 +230,15 @@ impl<I: Send + Sync + 'static> Server<I> {
 
     /// What it costs to bring a node into the upper with its data.
     pub(super) fn copy_cost(&self, node: &Node) -> Cost {
-        if self.union.needs_copy_up(node) {
-            Cost::Slow
-        } else {
-            Cost::Quick
+        match self.union.needs_copy_up(node) {
+            true => self.data_cost(node),
+            false => Cost::Quick,
         }
+    }
+
+    fn data_cost(&self, node: &Node) -> Cost {
+        let len = self.union.copied_without_sync(node);
+        len.map_or(Cost::Slow, Cost::of)
     }
 
     /// What it costs to move what was found: a lower file is copied, of a lower directory the files
@@ -254,7 +258,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// What a change of attributes alone costs.
     pub(super) fn attribute_cost(&self, node: &Node) -> Result<Cost> {
         Ok(match self.union.attributes_need_data(node)? {
-            true => Cost::Slow,
+            true => self.data_cost(node),
             false => Cost::Quick,
         })
     }

@@ -466,7 +466,7 @@ impl<I: Send + Sync + 'static> Server<I> {
     /// FALLOCATE. `mode` is fallocate(2)'s.
     pub fn fallocate(self: &Arc<Self>, handle: u64, mode: i32, offset: u64, len: u64) -> Step<()> {
         let handle = step_try!(self.handles.get(handle));
-        self.change(Cost::Slow, &(), move |server, ()| {
+        self.change(Cost::of(len), &(), move |server, ()| {
             let mode = FallocateFlags::from_bits_retain(mode.cast_unsigned());
             let file = server.writer(&handle)?;
             Ok(rustix::fs::fallocate(&file, mode, offset, len)?)
@@ -478,7 +478,16 @@ impl<I: Send + Sync + 'static> Server<I> {
     pub fn copy_file_range(self: &Arc<Self>, from: CopyEnd, to: CopyEnd, len: u64) -> Step<u32> {
         let source = step_try!(self.handles.get(from.handle));
         let sink = step_try!(self.handles.get(to.handle));
-        self.change(Cost::Slow, &(), move |server, ()| {
+        let cost = match step_try!(self.reader_of(&source)).contents {
+            Contents::File(file) => {
+                let there = step_try!(file.metadata().map_err(Error::from))
+                    .len()
+                    .saturating_sub(from.offset);
+                Cost::of(len.min(there))
+            }
+            Contents::Stored(_) => return Step::Done(Err(Errno::EXDEV.into())),
+        };
+        self.change(cost, &(), move |server, ()| {
             let Contents::File(source) = server.reader_of(&source)?.contents else {
                 return Err(Error::new(Errno::EXDEV));
             };

@@ -9,6 +9,7 @@ use super::ahead::Ahead;
 use super::backing::Modes;
 use super::counts::Counts;
 use super::gate::{Gate, Parked, Pass};
+use super::greeting::MAX_WRITE;
 use super::handles::Handles;
 use super::ids::Ids;
 use super::jobs::{Jobs, Task};
@@ -135,13 +136,27 @@ pub struct ServerStatus {
     pub held: bool,
 }
 
+/// As much data, in bytes, is copied on the serving thread as one WRITE can bring. A job has to wait for a processor,
+/// which takes longer than copying a small file.
+const AT_ONCE: u64 = MAX_WRITE as u64;
+
 /// Where an operation may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cost {
-    /// On the serving thread: metadata calls, one read or write of an open host file.
+    /// On the serving thread: metadata calls, and reads, writes and copies of up to [`AT_ONCE`].
     Quick,
-    /// As a job: it copies, syncs or decompresses.
+    /// As a job: it copies more, syncs or decompresses.
     Slow,
+}
+
+impl Cost {
+    /// What it costs to copy so many bytes.
+    pub fn of(bytes: u64) -> Self {
+        match bytes <= AT_ONCE {
+            true => Self::Quick,
+            false => Self::Slow,
+        }
+    }
 }
 
 impl<I: Send + Sync + 'static> Server<I> {

@@ -61,6 +61,16 @@ impl Union {
         !node.has_upper_data()
     }
 
+    /// The length, in bytes, of a file that is copied up from a directory layer without being written to
+    /// disk; `None` of any other.
+    #[must_use]
+    pub fn copied_without_sync(&self, node: &Node) -> Option<u64> {
+        self.upper.as_ref().filter(|upper| upper.volatile())?;
+        let lower = self.data_lower(node).ok()?;
+        lower.layer().host_dev()?;
+        Some(lower.layer().stat(lower.node()).ok()?.size)
+    }
+
     /// The length of a file whose data is a lower's, in bytes; `None` of everything else.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use super::*;
 use crate::fuse::server::ServeOptions;
 use crate::fuse::wire::{FIXED_MOST, fixed_len};
 use crate::layer::dir::{DirForms, DirLayer};
-use crate::union::{Union, UnionOptions};
+use crate::layer::format::MarkSpace;
+use crate::union::{Union, UnionOptions, Upper};
 
 /// A server over one directory with a file `f`, on a device that is none.
 fn context(owner: Option<u32>) -> (tempfile::TempDir, Arc<Context>) {
@@ -16,14 +17,17 @@ fn context(owner: Option<u32>) -> (tempfile::TempDir, Arc<Context>) {
     std::fs::write(dir.path().join("f"), b"contents").unwrap();
     let layer = DirLayer::open(dir.path(), DirForms::default()).unwrap();
     let union = Union::new(vec![Arc::new(layer)], None, UnionOptions::default()).unwrap();
+    (dir, context_of(union, owner))
+}
+
+fn context_of(union: Arc<Union>, owner: Option<u32>) -> Arc<Context> {
     let null = std::fs::File::options().write(true).open("/dev/null");
-    let context = Context {
+    Arc::new(Context {
         server: Server::new(union, ServeOptions::default()),
         device: Arc::new(Device::new(null.unwrap().into())),
         owner,
         pending: Pending::default(),
-    };
-    (dir, Arc::new(context))
+    })
 }
 
 fn header(opcode: u32, nodeid: u64) -> InHeader {
@@ -200,4 +204,56 @@ fn who_lives_waits_for_the_answer() {
         go.send(()).unwrap();
         assert_eq!(told.recv().unwrap(), Ok(0));
     }
+}
+
+#[test]
+fn a_short_copy_is_made_at_once_and_a_long_one_by_a_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| dir.path().join(name));
+    for dir in [&lower, &upper, &work] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    std::fs::write(lower.join("short"), b"contents").unwrap();
+    std::fs::write(lower.join("long"), vec![7; 3 << 20]).unwrap();
+    std::fs::write(upper.join("sink"), b"").unwrap();
+    let layer = DirLayer::open(&lower, DirForms::default()).unwrap();
+    let opened = Upper::open(&upper, &work, MarkSpace::User, true).unwrap();
+    let options = UnionOptions::default();
+    let union = Union::new(vec![Arc::new(layer)], Some(opened), options).unwrap();
+    let context = context_of(union, None);
+    let open = |name: &str, flags: i32| {
+        let (_, entry) = ask(&context, op::LOOKUP, &[], format!("{name}\0").as_bytes());
+        let entry: wire::EntryOut = read(&entry).unwrap();
+        let open = wire::OpenIn {
+            flags,
+            ..wire::OpenIn::default()
+        };
+        let (mut area, head) = ([0; 128], header(op::OPEN, entry.nodeid));
+        let outcome = context.dispatch(&head, open.as_bytes(), &mut area, 0);
+        let Outcome::Reply(Ok(len)) = outcome else {
+            panic!("{name} is not opened")
+        };
+        read::<wire::OpenOut>(&area[..len]).unwrap().fh
+    };
+    let sink = open("sink", libc::O_WRONLY);
+    let [short, long] = ["short", "long"].map(|name| open(name, libc::O_RDONLY));
+    // As cp(1) asks: until the end.
+    let copy = |from, len| wire::CopyFileRangeIn {
+        fh_in: from,
+        fh_out: sink,
+        len,
+        ..wire::CopyFileRangeIn::default()
+    };
+    for (from, len, copied) in [(short, u64::MAX >> 1, 8), (long, 1 << 20, 1 << 20)] {
+        let (_, out) = ask(
+            &context,
+            op::COPY_FILE_RANGE,
+            copy(from, len).as_bytes(),
+            &[],
+        );
+        assert_eq!(read::<u32>(&out).unwrap(), copied);
+    }
+    let (args, head) = (copy(long, u64::MAX >> 1), header(op::COPY_FILE_RANGE, 1));
+    let outcome = context.dispatch(&head, args.as_bytes(), &mut [0; 128], 0);
+    assert!(matches!(outcome, Outcome::Deferred(Deferred::Job { .. })));
 }
