@@ -27,6 +27,7 @@ mod pending;
 pub mod policy;
 pub mod server;
 pub mod session;
+mod standing;
 mod step;
 mod survey;
 pub mod transport;

@@ -38,19 +38,36 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Has this thread, when it wakes, wait until who runs on its processor sleeps or has had its share
-/// (`SCHED_BATCH`, sched(7)). Nothing changes where another policy was chosen for it.
+/// How a thread stands to others that want its processor (sched(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// When it wakes it waits until who runs there sleeps or has had its share (`SCHED_BATCH`).
+    Waits,
+    /// It runs when nobody else wants to, nearly (`SCHED_IDLE`).
+    Idle,
+}
+
+/// Whether a scheduling class was chosen for this thread, other than the usual one.
+#[must_use]
+pub fn has_class() -> bool {
+    // SAFETY: no pointer is passed; 0 is the calling thread.
+    unsafe { libc::sched_getscheduler(0) != libc::SCHED_OTHER }
+}
+
+/// Puts this thread into a class. The threads that it starts are of the usual one.
 ///
 /// # Errors
-/// What sched_setscheduler(2) reports.
-pub fn preempt_nobody() -> io::Result<()> {
-    // SAFETY: no pointer is passed; 0 is the calling thread.
-    if unsafe { libc::sched_getscheduler(0) } != libc::SCHED_OTHER {
-        return Ok(());
-    }
+/// What sched_setscheduler(2) reports: `EPERM` where it may not leave `Idle` (`CAP_SYS_NICE`, or
+/// `RLIMIT_NICE`).
+pub fn set_class(class: Class) -> io::Result<()> {
+    let policy = match class {
+        Class::Waits => libc::SCHED_BATCH,
+        Class::Idle => libc::SCHED_IDLE,
+    };
     let same = libc::sched_param { sched_priority: 0 };
+    let policy = policy | libc::SCHED_RESET_ON_FORK;
     // SAFETY: `same` is valid for the call; 0 is the calling thread.
-    match unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const same) } {
+    match unsafe { libc::sched_setscheduler(0, policy, &raw const same) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

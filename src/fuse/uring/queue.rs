@@ -10,6 +10,7 @@ use super::super::dispatch::{Context, Outcome};
 use super::super::encode::Reply;
 use super::super::greeting::MAX_WRITE;
 use super::super::pending;
+use super::super::standing::Standing;
 use super::super::wire::{self, InHeader, OutHeader, RingHeader};
 use super::plan::ThreadPlan;
 use crate::sync::Mutex;
@@ -129,6 +130,7 @@ pub(super) struct Queue {
     ring: FuseRing,
     context: Arc<Context>,
     mailbox: Arc<Mailbox>,
+    standing: Standing,
     /// Reports that were taken and not looked at.
     events: Vec<Event>,
     /// How many entries have a command in the kernel.
@@ -160,9 +162,7 @@ impl Queue {
         }
         // Who waits for an answer sleeps; who doesn't, having closed a file, goes on to its next request,
         // and both are served at once.
-        if let Err(e) = crate::sys::process::preempt_nobody() {
-            log::info!("the policy of a queue's thread: {e}");
-        }
+        let standing = Standing::new(plan.pin.is_some());
         let entries = plan.entries();
         let ring = FuseRing::new(context.device.fd(), entries, MAX_WRITE as usize)?;
         let mailbox = Arc::new(Mailbox {
@@ -174,6 +174,7 @@ impl Queue {
             ring,
             context: Arc::clone(context),
             mailbox,
+            standing,
             events: Vec::new(),
             in_kernel: 0,
             used: vec![0; entries].into(),
@@ -228,6 +229,7 @@ impl Queue {
     fn turn(&mut self) -> io::Result<()> {
         if self.events.is_empty() {
             self.ring.submit_and_wait()?;
+            self.standing.woken();
             self.take_events()?;
         }
         // Here nothing is in the payloads of the entries that the kernel has.
