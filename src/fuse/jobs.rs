@@ -56,7 +56,11 @@ impl Jobs {
         }
         let shared = Arc::clone(&self.shared);
         let named = std::thread::Builder::new().name("job".into());
-        match named.spawn(move || work(&shared)) {
+        let start = move || {
+            super::standing::be_ordinary();
+            work(&shared);
+        };
+        match named.spawn(start) {
             Ok(_detached) => state.threads += 1,
             Err(e) if state.threads > 0 => log::warn!("a job waits, no further thread: {e}"),
             Err(e) => {

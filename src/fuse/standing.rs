@@ -12,9 +12,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::sys::process::{Class, has_class, set_class};
+use crate::sys::process::{Class, class, set_class};
 
 /// How often it is looked how long the thread had to wait.
 const LOOK: Duration = Duration::from_millis(2);
@@ -63,9 +64,12 @@ impl Standing {
     pub fn new(pinned: bool) -> Self {
         let now = Instant::now();
         // Another class was chosen for the daemon.
-        let chosen = has_class();
-        if !chosen && let Err(e) = set_class(Class::Waits) {
-            log::info!("the class of a serving thread: {e}");
+        let chosen = class() != libc::SCHED_OTHER;
+        if !chosen {
+            OURS.store(true, Ordering::Relaxed);
+            if let Err(e) = set_class(Class::Waits) {
+                log::info!("the class of a serving thread: {e}");
+            }
         }
         let waits = (pinned && !chosen)
             .then(|| File::open("/proc/thread-self/schedstat").ok())
@@ -96,6 +100,18 @@ impl Standing {
             log::debug!("a serving thread keeps its class: {e}");
             self.waits = None;
         }
+    }
+}
+
+/// Whether serving threads have classes of our choice.
+static OURS: AtomicBool = AtomicBool::new(false);
+
+/// For a thread that may have been started by a serving one, and has got its class: it works for those who wait.
+pub(super) fn be_ordinary() {
+    if OURS.load(Ordering::Relaxed)
+        && let Err(e) = set_class(Class::Waits)
+    {
+        log::info!("the class of a thread: {e}");
     }
 }
 
@@ -247,16 +263,20 @@ mod tests {
     }
 
     #[test]
-    fn the_class_follows_and_new_threads_have_the_usual_one() {
+    fn the_class_follows_and_is_not_that_of_threads_for_jobs() {
         std::thread::spawn(|| {
             let mut standing = Standing::new(true);
-            assert!(has_class());
+            assert_eq!(class(), libc::SCHED_BATCH);
             std::thread::sleep(30 * LOOK);
             standing.woken();
             let lowered = standing.waits.is_some();
             assert_eq!(lowered, can_come_back());
-            assert_eq!(lowered, standing.plan.class == Class::Idle);
-            assert!(!std::thread::spawn(has_class).join().unwrap());
+            assert_eq!(lowered, class() == libc::SCHED_IDLE);
+            let job = std::thread::spawn(|| {
+                be_ordinary();
+                class()
+            });
+            assert_eq!(job.join().unwrap(), libc::SCHED_BATCH);
         })
         .join()
         .unwrap();

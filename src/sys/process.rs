@@ -47,14 +47,14 @@ pub enum Class {
     Idle,
 }
 
-/// Whether a scheduling class was chosen for this thread, other than the usual one.
+/// This thread's policy, as sched_getscheduler(2) has it.
 #[must_use]
-pub fn has_class() -> bool {
+pub fn class() -> i32 {
     // SAFETY: no pointer is passed; 0 is the calling thread.
-    unsafe { libc::sched_getscheduler(0) != libc::SCHED_OTHER }
+    unsafe { libc::sched_getscheduler(0) }
 }
 
-/// Puts this thread into a class. The threads that it starts are of the usual one.
+/// Puts this thread into a class, and the threads that it starts from now on.
 ///
 /// # Errors
 /// What sched_setscheduler(2) reports: `EPERM` where it may not leave `Idle` (`CAP_SYS_NICE`, or
@@ -65,7 +65,6 @@ pub fn set_class(class: Class) -> io::Result<()> {
         Class::Idle => libc::SCHED_IDLE,
     };
     let same = libc::sched_param { sched_priority: 0 };
-    let policy = policy | libc::SCHED_RESET_ON_FORK;
     // SAFETY: `same` is valid for the call; 0 is the calling thread.
     match unsafe { libc::sched_setscheduler(0, policy, &raw const same) } {
         0 => Ok(()),
