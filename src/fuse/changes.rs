@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::BackingDevice;
 use super::files::OpenedReply;
-use super::server::{Cost, EntryReply, Server, is_acl, owned};
-use super::step::Step;
+use super::server::{EntryReply, Server, is_acl, owned};
+use super::step::{Cost, Step};
 use crate::error::{Errno, Error, Result};
 use crate::name::NameBuf;
 use crate::stat::FileType;

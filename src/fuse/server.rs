@@ -9,13 +9,12 @@ use super::ahead::Ahead;
 use super::backing::Modes;
 use super::counts::Counts;
 use super::gate::{Gate, Parked, Pass};
-use super::greeting::MAX_WRITE;
 use super::handles::Handles;
 use super::ids::Ids;
 use super::jobs::{Jobs, Task};
 use super::notices::{Notice, Notices, Notifier};
 use super::policy::{self, FOREVER, Lifetimes, Pages};
-use super::step::Step;
+use super::step::{Cost, Step};
 use super::survey::Survey;
 use super::unopened::Unopened;
 use super::views::Views;
@@ -134,29 +133,6 @@ pub struct ServerStatus {
     pub passthrough: bool,
     /// Whether changes are held.
     pub held: bool,
-}
-
-/// As much data, in bytes, is copied on the serving thread as one WRITE can bring. A job has to wait for a processor,
-/// which takes longer than copying a small file.
-const AT_ONCE: u64 = MAX_WRITE as u64;
-
-/// Where an operation may run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cost {
-    /// On the serving thread: metadata calls, and reads, writes and copies of up to [`AT_ONCE`].
-    Quick,
-    /// As a job: it copies more, syncs or decompresses.
-    Slow,
-}
-
-impl Cost {
-    /// What it costs to copy so many bytes.
-    pub fn of(bytes: u64) -> Self {
-        match bytes <= AT_ONCE {
-            true => Self::Quick,
-            false => Self::Slow,
-        }
-    }
 }
 
 impl<I: Send + Sync + 'static> Server<I> {

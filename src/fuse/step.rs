@@ -1,7 +1,31 @@
 //! [`Step`]: an answer, or the job that will give it.
 
 use super::gate::Pass;
+use super::greeting::MAX_WRITE;
 use crate::error::Result;
+
+/// As much data, in bytes, is copied on the serving thread as one WRITE can bring. A job has to wait for a processor,
+/// which takes longer than copying a small file.
+const AT_ONCE: u64 = MAX_WRITE as u64;
+
+/// Where an operation may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cost {
+    /// On the serving thread: metadata calls, and reads, writes and copies of up to [`AT_ONCE`].
+    Quick,
+    /// As a job: it copies more, syncs or decompresses.
+    Slow,
+}
+
+impl Cost {
+    /// What it costs to copy so many bytes.
+    pub fn of(bytes: u64) -> Self {
+        match bytes <= AT_ONCE {
+            true => Self::Quick,
+            false => Self::Slow,
+        }
+    }
+}
 
 /// Work that gives an answer on a thread of the pool. It is lent the transport's `D`, by which
 /// files can be registered for passthrough.
