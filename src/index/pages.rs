@@ -18,8 +18,8 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Maps an index and decodes its header; `name` is for messages. That the sections lie within the
-    /// file is not checked.
+    /// Maps an index and decodes its header; `name` is for messages. What the sections hold is not
+    /// looked at.
     ///
     /// # Errors
     /// `EIO` when it is no index, of another version, or cut short; what mmap(2) reports.
@@ -36,9 +36,9 @@ impl Pages {
             return Err(damaged("its length is not what its header says"));
         }
         let [.., checksums] = header.sections;
-        let covered = checksums.offset.checked_sub(HEADER_LEN);
-        let count = covered.map_or(0, |len| len.div_ceil(PAGE_LEN));
-        if covered.is_none() || checksums.len != count.saturating_mul(4) {
+        // Each section begins behind the header, and ends within the file.
+        let count = (checksums.offset - HEADER_LEN).div_ceil(PAGE_LEN);
+        if checksums.len != count.saturating_mul(4) {
             return Err(damaged("malformed section table"));
         }
         let pages = Self {

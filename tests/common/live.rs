@@ -284,6 +284,12 @@ pub fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Opens a file that is there for reading and writing.
+pub fn read_write(path: &Path) -> File {
+    let mut options = File::options();
+    options.read(true).write(true).open(path).unwrap()
+}
+
 /// Waits until something has come about, a minute at most.
 ///
 /// # Panics

@@ -1,7 +1,7 @@
 //! What the kernel is told, and what it does with it: lifetimes, passthrough, jobs, the gate.
 
 use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,19 +12,11 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::common::cli::can_mount;
-use crate::common::live::{Live, chmod, dirs, wait_until};
+use crate::common::live::{Live, chmod, dirs, read_write, wait_until};
 use crate::common::slow::Slow;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
-fn read_write(path: &Path) -> File {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap()
 }
 
 #[test]
